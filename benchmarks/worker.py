@@ -1,0 +1,167 @@
+"""A worker process for one engine, as its parent sees it; the child's side is benchmarks.serve.
+
+Every engine runs in a process of its own, so that neither thread pools, allocators nor caches of one runtime reach
+another, and so that peak memory is that engine's alone. Parent and child exchange pickled values over the child's
+standard streams; both ends are ours, nothing from outside is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import numpy as np
+
+from export.errors import EnvironmentFailure, UnsupportedError
+from targets import Arrays, Engine
+
+_HEADER = struct.Struct("<Q")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of calls: seconds of each call, and the CPU seconds of the whole process over the block."""
+
+    call_s: tuple[float, ...]
+    cpu_s: float
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What loading cost in the fresh process; bytes are resident set sizes."""
+
+    load_s: float
+    runtime_bytes: int
+    loaded_bytes: int
+
+
+class Worker:
+    """A process that holds one engine. Use as a context manager; it ends with it.
+
+    Args:
+        engine: what to load.
+        threads: threads of the runtime; the process is pinned to that many cores where the system allows it.
+
+    Raises (by every method):
+        CompressError: what the target raised while loading or running.
+        UnsupportedError: any other failure of the runtime, with its first line.
+        EnvironmentFailure: if the process died.
+    """
+
+    def __init__(self, engine: Engine, threads: int = 1) -> None:
+        self.engine = engine
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")])
+            ),
+            "OMP_NUM_THREADS": str(threads),
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=environment,
+        )
+        folder = engine.path.parent
+        try:
+            self.loaded: Loaded = self._ask("load", engine.target, engine.to_json(folder), folder, threads)
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        """The engine's outputs by name."""
+        answer: Arrays = self._ask("run", dict(inputs))
+        return answer
+
+    def prepare(self, inputs: Mapping[str, np.ndarray]) -> None:
+        """Keep `inputs` in the process: `block` runs on them."""
+        self._ask("prepare", dict(inputs))
+
+    def block(self, calls: int) -> Block:
+        """Run `calls` times on the prepared inputs."""
+        block: Block = self._ask("block", calls)
+        return block
+
+    def peak_bytes(self) -> int:
+        """Largest resident set size of the process so far."""
+        peak: int = self._ask("peak")
+        return peak
+
+    def close(self) -> None:
+        """End the process at once."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    continue
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, command: str, *arguments: Any) -> Any:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            send(self._process.stdin, (command, arguments))
+            kind, answer = receive(self._process.stdout)
+        except (BrokenPipeError, EOFError) as error:
+            raise EnvironmentFailure(self._epitaph(command)) from error
+        if kind == "explained":
+            raise answer
+        if kind == "failed":
+            raise UnsupportedError(f"{self.engine.target}/{self.engine.scheme}: {command} failed: {answer}")
+        return answer
+
+    def _epitaph(self, command: str) -> str:
+        code = self._process.wait()
+        self._log.seek(0)
+        last = self._log.read().decode(errors="replace").strip().splitlines()[-1:] or ["it printed nothing"]
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        memory = "; signal 9 is usually the system running out of memory" if code == -9 else ""
+        return f"{self.engine.target}/{self.engine.scheme}: the worker process ended at '{command}' with {how}{memory}: {last[0]}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error that says something, at most 300 characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
+def send(stream: IO[bytes], value: Any) -> None:
+    """Write one value to the other end."""
+    payload = pickle.dumps(value, protocol=5)
+    stream.write(_HEADER.pack(len(payload)))
+    stream.write(payload)
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> Any:
+    """Read one value from the other end.
+
+    Raises:
+        EOFError: if the other end is gone.
+    """
+    header = stream.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        raise EOFError
+    return pickle.loads(stream.read(_HEADER.unpack(header)[0]))

@@ -1,0 +1,166 @@
+"""The `compress` command. Each verb is a few lines; heavy modules are imported by the verb that needs them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+import compress
+from export.errors import CompressError, EnvironmentFailure
+
+app = typer.Typer(
+    name="compress",
+    help="Prune, distill, quantize, export, compile and measure a PyTorch model: a recipe in, artifacts and a report out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipeFile = Annotated[Path, typer.Argument(help="The YAML recipe.", metavar="RECIPE.yaml", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a value of the recipe: steps.0.prune.speedup=2.5", metavar="PATH=VALUE"),
+]
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"edge-compress {compress.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    recipe: RecipeFile,
+    out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/NAME")] = None,
+    overrides: Overrides = None,
+    skip_unavailable: Annotated[
+        bool, typer.Option("--skip-unavailable", help="Leave out targets that cannot be compiled here.")
+    ] = False,
+) -> None:
+    """Compress, compile and measure; write report and artifacts."""
+    from rich.console import Console
+
+    from benchmarks.render_terminal import print_report
+    from compress import pipeline
+    from compress.recipe import load_recipe
+    from compress.show import Terminal
+
+    console = Console()
+    folder = out or Path("runs") / load_recipe(recipe, overrides or ()).name
+    with Terminal(console) as show:
+        report = pipeline.run(
+            recipe,
+            folder,
+            overrides or (),
+            skip_unavailable=skip_unavailable,
+            show=show,
+            command=shlex.join(["compress", *sys.argv[1:]]),
+        )
+    print_report(report, console, folder)
+    raise typer.Exit(pipeline.exit_code(report))
+
+
+@app.command()
+def check(recipe: RecipeFile, overrides: Overrides = None) -> None:
+    """Everything that can be known before work starts: mistakes, plan, targets, data, model size."""
+    from rich.console import Console
+
+    from compress import preflight
+    from compress.print_plan import print_plan
+
+    plan = preflight.check(recipe, overrides or ())
+    print_plan(plan, Console())
+    if any(target.compiles for target in plan.targets):
+        raise typer.Exit(3)
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of runs, the first is compared against.", metavar="RUN RUN")
+    ],
+    html: Annotated[Path | None, typer.Option(help="Write the comparison there as HTML.")] = None,
+) -> None:
+    """Put the reports of several runs side by side."""
+    from rich.console import Console
+
+    from benchmarks import compare as comparing
+    from benchmarks.render_html import comparison_html
+    from benchmarks.render_terminal import print_comparison
+    from benchmarks.report import Report, write_text_whole
+    from export.errors import InputError
+
+    if len(runs) < 2:
+        raise InputError(f"compress compare: needs two runs or more, found {len(runs)}")
+    comparison = comparing.compare([(str(folder), Report.read(folder)) for folder in runs])
+    print_comparison(comparison, Console())
+    if html is not None:
+        write_text_whole(html, comparison_html(comparison))
+        typer.echo(f"written: {html}")
+
+
+@app.command()
+def doctor() -> None:
+    """Which targets, accelerators and instruction sets this machine has, and how to install what is missing."""
+    from rich.console import Console
+
+    from compress.doctor import print_doctor
+
+    print_doctor(Console())
+
+
+@app.command()
+def schema() -> None:
+    """The recipe's JSON Schema, so that an editor completes it."""
+    from compress.recipe import recipe_schema
+
+    typer.echo(json.dumps(recipe_schema(), indent=2))
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where recipe.yaml and workload.py are written.")] = Path(),
+    name: Annotated[str, typer.Option(help="Name of the run.")] = "my-model",
+) -> None:
+    """Write a commented recipe and workload file for a model of your own."""
+    from compress.init import write_starter
+
+    for path in write_starter(folder, name):
+        typer.echo(f"written: {path}")
+    typer.echo(f"next: fill in workload.py, then: compress check {folder / 'recipe.yaml'}")
+
+
+def main() -> NoReturn:
+    """Run the command line; a failure is one sentence on standard error and the exit code of its kind."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        app(args=[word for word in sys.argv[1:] if word != "--debug"], standalone_mode=True)
+    except CompressError as error:
+        _fail(error, error.exit_code, debug)
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted: finished parts are kept; run the same command again to continue", err=True)
+        sys.exit(130)
+    except MemoryError:
+        _fail(EnvironmentFailure("out of memory; use a smaller batch_size in the workload"), 6, debug)
+    except OSError as error:
+        _fail(EnvironmentFailure(f"{error.filename or 'the system'}: {error.strerror or error}"), 6, debug)
+    sys.exit(0)
+
+
+def _fail(error: CompressError, code: int, debug: bool) -> NoReturn:
+    if debug:
+        raise error
+    for line in str(error).splitlines():
+        typer.echo(f"compress: {line}", err=True)
+    sys.exit(code)

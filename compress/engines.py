@@ -1,0 +1,73 @@
+"""ONNX model + scheme -> a compiled engine kept in the run's folder, reused while all that went into it is the same."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import fingerprint, library_versions
+from benchmarks.report import write_text_whole
+from compress import __version__
+from compress.quantize import quantize_model
+from compress.run_directory import RunDirectory, sha256_of
+from export.model import OnnxModel
+from targets import Engine, Scheme, Target
+
+ENGINE = "engine.json"
+
+
+def compiled(
+    directory: RunDirectory,
+    place: str,
+    model: OnnxModel,
+    target: Target,
+    scheme: Scheme,
+    calibration: Iterable[dict[str, np.ndarray]],
+    calibration_key: str = "",
+) -> Engine:
+    """Quantize `model` as the scheme says, compile it, and keep the artifact at `place` in the run's folder.
+
+    Args:
+        calibration_key: stands for the calibration samples in the artifact's key.
+
+    Raises:
+        UnsupportedError: if the quantizer or the target refuses the model.
+    """
+    key = {
+        "toolkit": __version__,
+        "versions": library_versions(),
+        "instruction_sets": fingerprint()["instruction_sets"],
+        "model": sha256_of(model.path),
+        "target": target.name,
+        "fields": _plain(target),
+        "scheme": asdict(scheme),
+        "calibration": calibration_key if scheme.needs_calibration else "",
+    }
+
+    def build(folder: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="compress-") as scratch:
+            quantized = (
+                model
+                if scheme.quantizer == "none"
+                else quantize_model(model, calibration, scheme, Path(scratch) / "quantized.onnx")
+            )
+            engine = target.compile(quantized, scheme, folder)
+        write_text_whole(folder / ENGINE, json.dumps(engine.to_json(folder), indent=1))
+
+    folder, _ = directory.part(place, key, build)
+    return Engine.from_json(json.loads((folder / ENGINE).read_text()), folder)
+
+
+def shipped_files(engine: Engine, run_folder: Path) -> Mapping[str, str]:
+    """What ships of an engine: path relative to the run's folder -> sha256."""
+    return {file.relative_to(run_folder).as_posix(): sha256_of(file) for file in engine.files}
+
+
+def _plain(target: Target) -> Any:
+    return json.loads(json.dumps(asdict(target), default=str))  # type: ignore[call-overload]

@@ -1,0 +1,202 @@
+"""From `workload: FILE.py:FUNCTION` to a checked Workload: the user's code is run, and what it returns is looked at."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from compress.recipe import Recipe
+from compress.workload import Batches, TensorBatches, Workload, to_numpy
+from export.calling import call
+from export.errors import CompressError, InputError
+
+HELD_OUT = 0.1
+"""Share of the training samples that serves as validation where the user gives none."""
+
+
+def load_workload(recipe: Recipe) -> Workload:
+    """Import and call the user's function; check what it returns; give it a validation set if it has none.
+
+    Raises:
+        InputError: if it cannot be imported or called, or returns the wrong thing; names the user's own line.
+        CompressError: what the user's function itself raised in the toolkit's terms passes through.
+    """
+    file, _, function_name = recipe.workload.rpartition(":")
+    where = recipe.workload
+    function = _find(_import(file, recipe.path.parent, where), function_name, where)
+    _check_arguments(function, recipe.arguments, where)
+    workload = _guarded(lambda: function(**recipe.arguments), where, "calling it")
+    if not isinstance(workload, Workload):
+        raise InputError(f"{where}: must return a compress.Workload, returned {type(workload).__name__}")
+    _check_fields(workload, where)
+    _check_call(workload, where)
+    for name in ("train", "validation", "calibration", "evaluation"):
+        _check_batches(workload, name, where)
+    return with_validation(workload, where)
+
+
+def with_validation(workload: Workload, where: str) -> Workload:
+    """The workload itself, or one whose validation is every tenth training sample, held back from training."""
+    if workload.validation is not None:
+        return workload
+    if not isinstance(workload.train, TensorBatches):
+        raise InputError(
+            f"{where}: validation is None and train is a {type(workload.train).__name__}, which cannot be split; "
+            "give validation batches, or train as compress.TensorBatches"
+        )
+    rows = torch.arange(workload.train.samples)
+    held = rows % round(1 / HELD_OUT) == 0
+    fields = vars(workload) | {
+        "validation": workload.train.take(rows[held], shuffle=False, transform=None),
+        "train": workload.train.take(rows[~held]),
+    }
+    return Workload(**fields)
+
+
+def _import(file: str, folder: Path, where: str) -> ModuleType:
+    if not file.endswith(".py"):
+        return cast(ModuleType, _guarded(lambda: importlib.import_module(file), where, "importing it"))
+    path = (folder / file).resolve()
+    if not path.is_file():
+        raise InputError(
+            f"{where}: no file '{file}' beside the recipe; workload is FILE.py:FUNCTION, relative to the recipe"
+        )
+    spec = importlib.util.spec_from_file_location(f"compress_workload_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        _guarded(lambda: spec.loader.exec_module(module), where, "importing it")  # type: ignore[union-attr]
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _find(module: ModuleType, name: str, where: str) -> Callable[..., Any]:
+    function = getattr(module, name, None)
+    if callable(function):
+        return function  # type: ignore[no-any-return]
+    defined = [
+        key for key, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == module.__name__
+    ]
+    raise InputError(f"{where}: no function '{name}' in it; it defines {', '.join(defined) or 'no function'}")
+
+
+def _check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any], where: str) -> None:
+    signature = inspect.signature(function)
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise InputError(
+            f"{where}: the recipe's arguments do not fit: {error}; it takes {signature}. "
+            "Mend `arguments:` or add --set arguments.NAME=VALUE"
+        ) from error
+
+
+def _guarded(action: Callable[[], Any], where: str, doing: str) -> Any:
+    """Run the user's code; what it raises becomes a sentence with the user's own file and line."""
+    try:
+        return action()
+    except CompressError:
+        raise
+    except Exception as error:  # the boundary to the user's code: anything may come out of it
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [
+            frame for frame in frames if "site-packages" not in frame.filename and "/compress/" not in frame.filename
+        ]
+        place = f" at {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
+        raise InputError(f"{where}: {doing} raised {type(error).__name__}{place}: {error}") from error
+
+
+def _check_fields(workload: Workload, where: str) -> None:
+    if not isinstance(workload.model, nn.Module):
+        raise InputError(f"{where}: model must be a torch.nn.Module, found {type(workload.model).__name__}")
+    if not workload.example_inputs:
+        raise InputError(f"{where}: example_inputs is empty; name each input of forward with an example tensor")
+    for name, tensor in workload.example_inputs.items():
+        if not isinstance(tensor, torch.Tensor) or tensor.ndim < 1:
+            raise InputError(f"{where}: example_inputs['{name}'] must be a tensor with the batch as first axis")
+        if len(tensor) < 2:
+            raise InputError(f"{where}: example_inputs['{name}'] has a batch of {len(tensor)}; give 2 samples or more")
+    for name, axes in workload.dynamic_axes.items():
+        if name not in workload.example_inputs:
+            known = ", ".join(workload.example_inputs)
+            raise InputError(f"{where}: dynamic_axes names '{name}', which is not an input; inputs: {known}")
+        for axis in axes:
+            rank = workload.example_inputs[name].ndim
+            if not 0 <= axis < rank:
+                raise InputError(f"{where}: dynamic_axes['{name}'] names axis {axis} of a tensor with {rank} axes")
+    for name in ("statistics", "value", "name", "higher_is_better", "classifies"):
+        if not hasattr(workload.metric, name):
+            raise InputError(
+                f"{where}: metric has no '{name}'; use compress.Accuracy(), TopK(5), F1() or the Metric protocol"
+            )
+
+
+def _check_call(workload: Workload, where: str) -> None:
+    def forward() -> int:
+        workload.model.eval()
+        with torch.no_grad():
+            return len(call(workload.model, workload.example_inputs))
+
+    outputs = _guarded(forward, where, "running the model on example_inputs")
+    if outputs != len(workload.output_names):
+        raise InputError(
+            f"{where}: the model gives {outputs} output tensors, output_names has {len(workload.output_names)}"
+        )
+
+
+def _check_batches(workload: Workload, name: str, where: str) -> None:
+    batches: Batches | None = getattr(workload, name)
+    if batches is None:
+        return
+    if not hasattr(batches, "__iter__") or iter(batches) is batches:
+        raise InputError(
+            f"{where}: {name} must be iterable again and again (a DataLoader, a list, compress.TensorBatches), "
+            f"found {type(batches).__name__}, which can be read once"
+        )
+    expected = sorted(workload.example_inputs)
+    first = _guarded(lambda: next(iter(batches), None), where, f"reading {name}")
+    if first is None:
+        raise InputError(f"{where}: {name} holds no batch; it needs at least one sample")
+    if not isinstance(first, (tuple, list)) or len(first) != 2 or not isinstance(first[0], Mapping):
+        raise InputError(f"{where}: {name} must give (inputs by name, target) pairs, gave {type(first).__name__}")
+    inputs, target = first
+    if sorted(inputs) != expected:
+        raise InputError(f"{where}: {name} gives inputs {sorted(inputs)}, example_inputs has {expected}")
+    lengths = {key: len(value) for key, value in inputs.items()} | {"target": len(target)}
+    if len(set(lengths.values())) != 1:
+        raise InputError(
+            f"{where}: {name}: inputs and target of a batch must have the same number of samples, found {lengths}"
+        )
+    for key, example in workload.example_inputs.items():
+        if inputs[key].dtype != example.dtype or inputs[key].ndim != example.ndim:
+            raise InputError(
+                f"{where}: {name}: input '{key}' is {inputs[key].dtype} with {inputs[key].ndim} axes, "
+                f"example_inputs has {example.dtype} with {example.ndim}"
+            )
+    if name == "evaluation":
+        _check_metric(workload, to_numpy(inputs)[expected[0]].shape[0], first, where)
+
+
+def _check_metric(workload: Workload, samples: int, batch: Any, where: str) -> None:
+    def rows() -> Any:
+        with torch.no_grad():
+            outputs = call(workload.model, batch[0])[0].float().numpy()
+        return workload.metric.statistics(outputs, batch[1].numpy())
+
+    statistics = _guarded(rows, where, "computing the metric on the first evaluation batch")
+    if getattr(statistics, "ndim", 0) != 2 or len(statistics) != samples:
+        shape = getattr(statistics, "shape", type(statistics).__name__)
+        raise InputError(f"{where}: metric.statistics must give shape ({samples}, k), one row a sample; gave {shape}")

@@ -1,0 +1,55 @@
+"""How large a model is: parameters, multiply-accumulates of one sample, bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from export.calling import call
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """The size of a model.
+
+    Args:
+        parameters: numbers in the parameters; a tied parameter counts once.
+        macs: multiply-accumulates of convolutions, linear layers and attention on one sample. Normalisation,
+            activations and pooling are not counted, as in the published tables.
+        size_bytes: of parameters and buffers in memory.
+    """
+
+    parameters: int
+    macs: int
+    size_bytes: int
+
+
+def measure_size(model: nn.Module, example_inputs: Mapping[str, Tensor]) -> ModelSize:
+    """Count by running the model on the first sample of `example_inputs`; the model's mode is left as it was.
+
+    Args:
+        example_inputs: named inputs, the batch as first axis.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    return ModelSize(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        macs=_macs(model, {name: tensor[:1] for name, tensor in example_inputs.items()}),
+        size_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
+    )
+
+
+def _macs(model: nn.Module, one_sample: Mapping[str, Tensor]) -> int:
+    # The counter does not know the CPU's fused attention kernel (torch 2.13 counts 0); it knows the plain one.
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            call(model, one_sample)
+    finally:
+        model.train(training)
+    return int(counter.get_total_flops()) // 2

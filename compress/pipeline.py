@@ -1,0 +1,210 @@
+"""The journey of one run, from the recipe to the report. Start reading here."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from benchmarks.accuracy import score
+from benchmarks.latency import Measured, Protocol, measure
+from benchmarks.machine import fingerprint, library_versions
+from benchmarks.render_html import report_html
+from benchmarks.render_markdown import report_markdown
+from benchmarks.report import Latency, Report, Row, write_text_whole
+from compress import __version__
+from compress.bench_inputs import check_sizes, timing_inputs
+from compress.checkpoint import weights_hash
+from compress.deploy import Bench, deploy, units_of
+from compress.evaluate import evaluate
+from compress.load_workload import load_workload
+from compress.preflight import check_baseline, usable_targets
+from compress.recipe import Recipe, load_recipe
+from compress.run_directory import RunDirectory, sha256_of
+from compress.samples import (
+    FEW_SAMPLES,
+    Split,
+    calibration_of,
+    check_calibration,
+    first_pass,
+    read_split,
+    training_fingerprint,
+)
+from compress.show import Quiet, Show
+from compress.stages import original_stage, step_stages
+from compress.workload import Workload
+
+
+def run(
+    recipe_path: Path | str,
+    out: Path | str | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    skip_unavailable: bool = False,
+    show: Show | None = None,
+    command: str = "",
+) -> Report:
+    """Take a model through a recipe: prune, distill, quantize, export, compile for each target, measure.
+
+    Args:
+        recipe_path: the YAML recipe.
+        out: the run's folder; `runs/<name>` by default. A folder of an earlier run is continued: finished parts are reused.
+        overrides: assignments such as "steps.0.prune.speedup=2.5".
+        skip_unavailable: leave out targets that cannot be compiled here, with a warning, instead of stopping.
+        show: where progress is shown; nowhere by default.
+        command: what the report gives as the command that reproduces it.
+
+    Returns:
+        The report, which is also written to the run's folder as report.json, report.md and report.html.
+
+    Raises:
+        CompressError: one of its subclasses, with one sentence for the user and an exit code.
+    """
+    started, show = time.monotonic(), show or Quiet()
+    recipe = load_recipe(Path(recipe_path), overrides)
+    targets, skipped = usable_targets(recipe, skip_unavailable)
+    workload = load_workload(recipe)
+    check_sizes(workload, recipe.benchmark)
+    with RunDirectory(Path(out) if out is not None else Path("runs") / recipe.name) as directory:
+        show.expect(2 + len(recipe.steps) + sum(units_of(target, recipe) for target in targets))
+        bench = _prepare(recipe, workload, directory, show)
+        deployments = [deploy(target, bench) for target in targets]
+        timed = [deployment.torch for deployment in deployments if deployment.torch is not None]
+        torch_row = _torch_row(bench, timed[0] if timed else _time_torch(bench))
+        report = Report(
+            name=recipe.name,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            toolkit_version=__version__,
+            recipe=recipe.plain,
+            seed=recipe.seed,
+            command=command or f"compress run {Path(recipe_path).name}",
+            metric=workload.metric.name,
+            higher_is_better=workload.metric.higher_is_better,
+            budget={key: value for key, value in vars(recipe.budget).items() if value is not None},
+            stages=tuple(stage.for_report() for stage in bench.stages),
+            rows=(torch_row, *(row for deployment in deployments for row in deployment.rows)),
+            verdicts=tuple(deployment.verdict for deployment in deployments),
+            machine=fingerprint(),
+            versions=library_versions(),
+            hashes=_hashes(recipe, bench),
+            warnings=(*skipped, *_warnings(bench)),
+            duration_s=time.monotonic() - started,
+        )
+        _write(report, directory, {target.name for target in targets})
+    return report
+
+
+def exit_code(report: Report) -> int:
+    """0 where every target that ran keeps the budget, else 5."""
+    return 0 if all(verdict.decision in ("accepted", "not run here") for verdict in report.verdicts) else 5
+
+
+def _prepare(recipe: Recipe, workload: Workload, directory: RunDirectory, show: Show) -> Bench:
+    """Everything before the targets: the data, the original's own answers, and the model after each step."""
+    with show.unit("measuring the original in torch"):
+        evaluation, validation = read_split("evaluation", workload.evaluation), _validation(workload)
+        calibration = calibration_of(workload, recipe.quantize.calibration_samples if recipe.quantize else 0)
+        samples = check_calibration(calibration, evaluation) if recipe.quantize else 0
+        evaluation_rows = _original_rows(workload, evaluation, show)
+        validation_rows = _original_rows(workload, validation, show)
+        check_baseline(workload, evaluation_rows)
+        value = workload.metric.value(evaluation_rows)
+        show.say(f"original: {workload.metric.name} {value:.4f} on {evaluation.samples:,} evaluation samples")
+    with show.unit("exporting the original"):
+        original, reference = original_stage(recipe, workload, directory)
+    stages = [original, *step_stages(recipe, workload, original, directory, show)]
+    return Bench(
+        recipe=recipe,
+        workload=workload,
+        directory=directory,
+        show=show,
+        stages=stages,
+        reference=reference,
+        validation=validation,
+        evaluation=evaluation,
+        validation_rows=validation_rows,
+        evaluation_rows=evaluation_rows,
+        calibration=calibration,
+        calibration_key=f"{training_fingerprint(calibration.batches)} {samples}",
+        calibration_samples=samples,
+        cores=os.cpu_count() or 1,
+    )
+
+
+def _validation(workload: Workload) -> Split:
+    assert workload.validation is not None, "load_workload gives every workload a validation set"
+    return read_split("validation", workload.validation)
+
+
+def _original_rows(workload: Workload, split: Split, show: Show) -> np.ndarray:
+    batches = show.track(first_pass(split.batches), f"original in torch, {split.name}", split.number_of_batches)
+    return evaluate(workload.model, batches, workload.metric)
+
+
+def _torch_row(bench: Bench, measured: Measured) -> Row:
+    """The original in torch: what every difference and the second ratio of each row refer to."""
+    metric, sizes = bench.workload.metric, bench.recipe.benchmark.sizes
+    latency = tuple(
+        Latency(size, sizes, timings.threads, timings.median_s, timings.all_blocks_s)
+        for size, timings in measured.timings.items()
+    )
+    return Row(
+        target="torch",
+        stage="original",
+        scheme="fp32",
+        role="reference",
+        status="measured",
+        size_bytes=bench.stages[0].size.size_bytes,
+        validation=score(metric, bench.validation_rows, None, "validation"),
+        evaluation=score(metric, bench.evaluation_rows, None, "evaluation"),
+        latency=latency,
+        footprint=measured.footprint,
+    )
+
+
+def _time_torch(bench: Bench) -> Measured:
+    benchmark = bench.recipe.benchmark
+    inputs = {size: timing_inputs(bench.workload, benchmark, size) for size in benchmark.batch_sizes}
+    protocol = Protocol(benchmark.threads, benchmark.seconds, benchmark.processes, bench.recipe.seed)
+    return measure({"torch": bench.reference}, inputs, protocol, bench.show.track)["torch"]
+
+
+def _hashes(recipe: Recipe, bench: Bench) -> dict[str, str]:
+    return {
+        "recipe": sha256_of(recipe.path),
+        "original weights": weights_hash(bench.workload.model),
+        "final weights": weights_hash(bench.final.model),
+        "training data": training_fingerprint(bench.workload.train),
+        "validation data": bench.validation.fingerprint,
+        "evaluation data": bench.evaluation.fingerprint,
+    }
+
+
+def _warnings(bench: Bench) -> tuple[str, ...]:
+    told = [warning for stage in bench.stages for warning in stage.warnings]
+    if bench.recipe.quantize is not None and bench.calibration_samples < FEW_SAMPLES:
+        told.append(
+            f"calibration: {bench.calibration_samples} samples; below {FEW_SAMPLES} the INT8 ranges depend on luck"
+        )
+    shared = len(bench.validation.digests & bench.evaluation.digests)
+    if shared:
+        told.append(
+            f"validation: {shared} of its samples are evaluation samples too; choices saw what they are judged by"
+        )
+    return tuple(told)
+
+
+def _write(report: Report, directory: RunDirectory, targets: set[str]) -> None:
+    """The recipe as it ran and the report in its three forms, each written whole."""
+    recipe = yaml.safe_dump(dict(report.recipe), sort_keys=False, allow_unicode=True)
+    write_text_whole(directory.path / "recipe.yaml", recipe)
+    write_text_whole(directory.path / "report.md", report_markdown(report))
+    write_text_whole(directory.path / "report.html", report_html(report))
+    report.write(directory.path / "report.json")
+    directory.drop_parts("artifacts", keep=targets)
+    directory.drop_scratch()

@@ -1,0 +1,75 @@
+"""What the report tells of a pruning step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from compress.model_size import ModelSize
+from compress.prune.channels import LeftAlone
+from compress.prune.search import Found, Goal
+from compress.prune.select import FAR_BEYOND
+
+
+def step_facts(
+    goal: Goal,
+    found: Found,
+    sizes: tuple[ModelSize, ModelSize],
+    layers: tuple[Mapping[str, int], Mapping[str, int]],
+    left_alone: Sequence[LeftAlone],
+) -> dict[str, Any]:
+    """Plain JSON values; `exactness` is the largest relative difference between the pruned and the zeroed model.
+
+    Args:
+        sizes: before and after.
+        layers: widths before and after, see `widths`.
+    """
+    before, after = sizes
+    wide, narrow = layers
+    return {
+        "asked": {goal.name: goal.asked},
+        "reached": {goal.name: found.reached},
+        "macs": {"before": before.macs, "after": after.macs, "ratio": before.macs / after.macs},
+        "parameters": {"before": before.parameters, "after": after.parameters},
+        "exactness": found.difference,
+        "layers": [
+            {"name": name, "before": wide[name], "after": narrow[name]} for name in wide if wide[name] != narrow[name]
+        ],
+        "left_alone": [{"where": where, "reason": reason} for reason, where in _by_reason(left_alone).items()],
+    }
+
+
+def step_warnings(goal: Goal, found: Found) -> tuple[str, ...]:
+    """What the rules promised and the exactness check refused; and a removal much larger than asked."""
+    warnings = [f"prune: {each.where} is left alone: {each.reason}" for each in found.left_alone]
+    if found.reached > FAR_BEYOND * goal.asked:
+        warnings.append(
+            f"prune.{goal.name}: asked {goal.asked:g}, reached {found.reached:.3g}, for widths change in steps; "
+            "a lower multiple_of or a higher max_removed comes closer"
+        )
+    return tuple(warnings)
+
+
+def widths(model: nn.Module) -> dict[str, int]:
+    """Output channels of every convolution, linear layer and embedding, by path."""
+    names = ("out_channels", "out_features", "embedding_dim")
+    return {
+        path: getattr(module, name)
+        for path, module in model.named_modules()
+        for name in names
+        if isinstance(getattr(module, name, None), int)
+    }
+
+
+def listed_reasons(left_alone: Sequence[LeftAlone]) -> str:
+    """`conv1, conv2: why; linear: why`."""
+    return "; ".join(f"{where}: {reason}" for reason, where in _by_reason(left_alone).items())
+
+
+def _by_reason(left_alone: Sequence[LeftAlone]) -> dict[str, str]:
+    places: dict[str, list[str]] = {}
+    for each in left_alone:
+        places.setdefault(each.reason, []).append(each.where)
+    return {reason: ", ".join(dict.fromkeys(where)) for reason, where in places.items()}

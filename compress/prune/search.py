@@ -1,0 +1,142 @@
+"""Search for the plan: rank, choose, prove, and choose again without what could not be proven."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from compress.prune.channels import Group, LeftAlone
+from compress.prune.exactness import Refused, check, keep_exact
+from compress.prune.follow import Following, first_line
+from compress.prune.importance import Measure, score
+from compress.prune.plan import PrunePlan, apply, named_tensors
+from compress.prune.select import Family, Selection, channels_of, selections, smallest_that_reaches
+from export.errors import CompressError, UnsupportedError
+
+Batches = Sequence[Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What was asked for.
+
+    Args:
+        name: the recipe's key.
+        asked: its value; `measure` must reach it.
+        measure: pruned model and the share of removable channels that it lost -> the figure.
+    """
+
+    name: str
+    asked: float
+    measure: Callable[[nn.Module, float], float]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A proven plan.
+
+    Args:
+        plan: what is removed.
+        difference: the largest relative difference between the pruned and the zeroed model.
+        reached: the goal's figure.
+        left_alone: what stays although its channels could be followed, and why.
+    """
+
+    plan: PrunePlan
+    difference: float
+    reached: float
+    left_alone: tuple[LeftAlone, ...]
+
+
+def rank(
+    model: nn.Module, following: Following, measures: Sequence[Measure], max_removed: float, multiple_of: int
+) -> tuple[list[Family], list[LeftAlone]]:
+    """Families of groups, each ranked by the first measure that knows it, and those of which nothing may go."""
+    together: dict[object, list[Group]] = {}
+    for group in following.groups:
+        together.setdefault(group.family, []).append(group)
+    families = [
+        Family.of(groups, score(groups, measures), _width(model, groups[0]), max_removed, multiple_of)
+        for groups in together.values()
+    ]
+    limits = f"{max_removed=:g} and {multiple_of=} leave nothing to remove"
+    fixed = [LeftAlone(place(family.groups[0]), limits) for family in families if len(family.counts) == 1]
+    return [family for family in families if len(family.counts) > 1], fixed
+
+
+def find_plan(model: nn.Module, families: Sequence[Family], goal: Goal, batches: Batches) -> Found:
+    """The smallest removal that reaches the goal and is exact on `batches`.
+
+    Raises:
+        UnsupportedError: nothing can be removed exactly, or not enough.
+    """
+    figure = _figure(model, families, goal)
+    usable, refused = _provable(model, families, batches)
+    while usable:
+        chosen, reached = smallest_that_reaches(goal.asked, selections(usable), figure, goal.name)
+        _, more = keep_exact(model, [part for part in chosen if part], batches)
+        if not more:
+            plan = PrunePlan.of(model, _groups(chosen))
+            return Found(plan, check(model, plan, batches).difference, reached, _explain(refused))
+        refused += more
+        usable = _without(usable, more)
+    reasons = "; ".join(f"{each.where}: {each.reason}" for each in _explain(refused))
+    raise UnsupportedError(f"prune: no channel of {type(model).__name__} can be removed exactly ({reasons})")
+
+
+def place(group: Group) -> str:
+    """The module that produces a group, for messages."""
+    return group.slices[0].tensor.rpartition(".")[0]
+
+
+def _figure(model: nn.Module, families: Sequence[Family], goal: Goal) -> Callable[[Selection], float]:
+    """Selection -> the goal's figure of a copy of the model without it."""
+    total = sum(channels_of(group) for family in families for group in family.groups)
+
+    def figure(selection: Selection) -> float:
+        removed = sum(map(channels_of, _groups(selection)))
+        pruned = copy.deepcopy(model)
+        apply(pruned, PrunePlan.of(model, _groups(selection)))
+        try:
+            return goal.measure(pruned, removed / total)
+        except CompressError:
+            raise
+        except Exception as error:  # the user's forward, which took fewer and more, may raise anything here
+            raise UnsupportedError(
+                f"prune: {type(model).__name__} fails without {removed} of its {total} removable channels, though not "
+                f"without fewer or more: {first_line(error)}. Name the layer that cannot take it in prune.exclude"
+            ) from error
+
+    return figure
+
+
+def _groups(selection: Selection) -> list[Group]:
+    return [group for part in selection for group in part]
+
+
+def _provable(model: nn.Module, families: Sequence[Family], batches: Batches) -> tuple[list[Family], list[Refused]]:
+    """The families of which the fewest and the most groups can go exactly: no forward pass breaks while searching."""
+    usable, refused = list(families), list[Refused]()
+    for extreme in (1, -1):
+        probes = [family.groups[: family.counts[extreme]] for family in usable]
+        refused += (more := keep_exact(model, probes, batches)[1])
+        usable = _without(usable, more)
+    return usable, refused
+
+
+def _without(families: Sequence[Family], refused: Sequence[Refused]) -> list[Family]:
+    gone = {each.groups[0].family for each in refused}
+    return [family for family in families if family.groups[0].family not in gone]
+
+
+def _explain(refused: Sequence[Refused]) -> tuple[LeftAlone, ...]:
+    return tuple(LeftAlone(place(each.groups[0]), each.reason) for each in refused)
+
+
+def _width(model: nn.Module, group: Group) -> int:
+    """Size of the narrowest axis that a group lies in."""
+    tensors = named_tensors(model)
+    return min(int(tensors[piece.tensor].shape[piece.dim]) for piece in group.slices)

@@ -1,0 +1,150 @@
+"""Quantize: INT8 after training. The step's settings, and `quantize_model`, which carries out one target's scheme."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from export.errors import InputError, QualityError
+from export.model import OnnxModel
+from targets.base import Arrays, Scheme
+
+if TYPE_CHECKING:
+    import onnx
+
+_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+# Operator -> positions of its scale inputs (of the weight's and the activation's, where it has several).
+_SCALES = {
+    "QuantizeLinear": (1,),
+    "DequantizeLinear": (1,),
+    "DynamicQuantizeMatMul": (2,),
+    "MatMulIntegerToFloat": (2, 3),
+}
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """INT8 after training, once for each target.
+
+    Args:
+        calibration_samples: how many samples of the calibration data set the ranges of static schemes.
+        schemes: names of the schemes to try; empty: all that the target offers.
+    """
+
+    kind: ClassVar[str] = "quantize"
+
+    calibration_samples: int = 300
+    schemes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.calibration_samples < 1:
+            raise ValueError(
+                f"calibration_samples: found {self.calibration_samples}, allowed: 1 or more (300 is usual)"
+            )
+        repeated = sorted({name for name in self.schemes if self.schemes.count(name) > 1})
+        if repeated:
+            raise ValueError(f"schemes: found {', '.join(repeated)} more than once, allowed: each scheme once")
+
+
+def quantize_model(model: OnnxModel, calibration: Iterable[Arrays], scheme: Scheme, out: Path) -> OnnxModel:
+    """Insert the quantization of `scheme` into an ONNX model.
+
+    Args:
+        model: in float32.
+        calibration: batches of named inputs, first axis the sample; read once, and only by static schemes.
+        scheme: of the target that will compile the result; its `quantizer` is not "none".
+        out: the ONNX file to write; nothing else is left on disk.
+
+    Raises:
+        InputError: if the calibration data is empty, lacks an input, or holds NaN or Inf.
+        QualityError: if a weight or a resulting scale is NaN or Inf; the message names the tensor.
+    """
+    import onnx
+
+    from compress import quantizers
+
+    refuse_broken_weights(model.proto().graph)
+    with tempfile.TemporaryDirectory(prefix="compress-quantize-") as folder, quantizers.quiet():
+        batches = checked(calibration, model) if scheme.needs_calibration else iter(())
+        if scheme.quantizer == "nncf":
+            quantized = quantizers.with_nncf(batches, model, scheme, Path(folder))
+        elif scheme.quantizer == "onnxruntime" and scheme.mode == "static":
+            quantized = quantizers.static_with_onnxruntime(batches, model, scheme, Path(folder))
+        elif scheme.quantizer == "onnxruntime":
+            quantized = quantizers.dynamic_with_onnxruntime(model, scheme, Path(folder))
+        else:
+            raise ValueError(
+                f"scheme '{scheme.name}': quantizer '{scheme.quantizer}' inserts nothing; compile it as it is"
+            )
+    refuse_broken_scales(quantized.graph)
+    del quantized.graph.value_info[:]
+    onnx.save(quantized, out)
+    return OnnxModel.read(out)
+
+
+def checked(calibration: Iterable[Arrays], model: OnnxModel) -> Iterator[Arrays]:
+    """The same batches with the model's inputs only; the first one is read at once, so that no data fails early."""
+    batches = iter(calibration)
+    first = next(batches, None)
+    if first is None or len(next(iter(first.values()), ())) == 0:
+        raise InputError(
+            "calibration data: found no sample, allowed: 1 or more (300 is usual); give calibration batches"
+        )
+    names = [spec.name for spec in model.inputs]
+    return (_checked_batch(batch, names, number) for number, batch in enumerate(chain([first], batches)))
+
+
+def _checked_batch(batch: Arrays, names: list[str], number: int) -> Arrays:
+    missing = [name for name in names if name not in batch]
+    if missing:
+        raise InputError(
+            f"calibration data, batch {number}: found inputs {', '.join(batch)}, lacking {', '.join(missing)}; "
+            "each batch must hold every input of the model by name"
+        )
+    for name in names:
+        if batch[name].dtype.kind == "f" and not np.isfinite(batch[name]).all():
+            count = int(np.size(batch[name]) - np.isfinite(batch[name]).sum())
+            raise InputError(
+                f"calibration data, batch {number}: input '{name}' holds {count} NaN or Inf values; only finite ones "
+                "are allowed: mend the data or its preprocessing"
+            )
+    return {name: batch[name] for name in names}
+
+
+def refuse_broken_weights(graph: onnx.GraphProto) -> None:
+    """Raise QualityError if a weight of a product or convolution is NaN or Inf (a mask elsewhere may well be)."""
+    used = {name: node for node in graph.node if node.op_type in _WEIGHTED for name in node.input}
+    for tensor in graph.initializer:
+        if tensor.name in used:
+            _refuse_non_finite(tensor, f"weight '{tensor.name}' of node '{used[tensor.name].name}'")
+
+
+def refuse_broken_scales(graph: onnx.GraphProto) -> None:
+    """Raise QualityError if the scale of a quantized tensor is NaN or Inf."""
+    scales = {
+        node.input[position]: node.input[0]
+        for node in reversed(graph.node)  # of several users of a scale, the first names the tensor
+        for position in _SCALES.get(node.op_type, ())
+        if position < len(node.input)
+    }
+    for tensor in graph.initializer:
+        if tensor.name in scales:
+            _refuse_non_finite(tensor, f"scale '{tensor.name}' of tensor '{scales[tensor.name]}'")
+
+
+def _refuse_non_finite(tensor: onnx.TensorProto, what: str) -> None:
+    from onnx import numpy_helper
+
+    values = np.asarray(numpy_helper.to_array(tensor))
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        broken = int(values.size - np.isfinite(values).sum())
+        raise QualityError(
+            f"quantize: {what} holds {broken} NaN or Inf values of {values.size}; only finite ones are allowed: "
+            "check the checkpoint, the training and the calibration data"
+        )

@@ -1,0 +1,286 @@
+"""Recipe: the user's YAML as typed values. Every mistake in it is found at once, each with its line."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as validated
+
+from compress.step import STEPS, Step
+from compress.yaml_source import Place, YamlSource, override, read_yaml, spell
+from export.errors import InputError
+from targets import TARGETS, Target, target_class
+
+if TYPE_CHECKING:
+    from compress.quantize import Quantize
+
+
+@dataclass(frozen=True)
+class Export:
+    """How the model becomes ONNX, and how far the ONNX model's outputs may be from torch's."""
+
+    opset: int = 18
+    tolerance: float = 1e-3
+    """Largest difference allowed, relative to the largest absolute output of the original."""
+
+    def __post_init__(self) -> None:
+        _require(17 <= self.opset <= 23, f"opset must be from 17 to 23, found {self.opset}")
+        _require(0 < self.tolerance < 1, f"tolerance must be between 0 and 1, found {self.tolerance}")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """How latency is measured."""
+
+    batch_sizes: tuple[int, ...] = (1,)
+    threads: int = 1
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Size of each dynamic axis but the batch: {length: 64}."""
+    seconds: float = 4.0
+    """Measuring time of each engine, at each batch size."""
+    processes: int = 2
+    """Fresh processes of each engine over which the final measurement is spread."""
+
+    def __post_init__(self) -> None:
+        _require(bool(self.batch_sizes), "batch_sizes is empty; name at least one, for example [1]")
+        _require(
+            min(self.batch_sizes, default=1) >= 1, f"batch_sizes must be 1 or more, found {list(self.batch_sizes)}"
+        )
+        _require(
+            len(set(self.batch_sizes)) == len(self.batch_sizes), f"batch_sizes repeats a size: {list(self.batch_sizes)}"
+        )
+        _require(self.threads >= 1, f"threads must be 1 or more, found {self.threads}")
+        _require(all(size >= 1 for size in self.sizes.values()), f"sizes must be 1 or more, found {self.sizes}")
+        _require(0 < self.seconds <= 600, f"seconds must be above 0 and at most 600, found {self.seconds}")
+        _require(1 <= self.processes <= 20, f"processes must be from 1 to 20, found {self.processes}")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the artifact that ships must hold to; a line that is left out is not checked."""
+
+    metric_drop: float | None = None
+    """Largest loss of the metric against the original, in the metric's own unit (0.01 is one percentage point)."""
+    speedup: float | None = None
+    """Smallest ratio of latencies, the same runtime's FP32 original over the artifact."""
+    size_ratio: float | None = None
+    """Largest ratio of bytes, the artifact over the same runtime's FP32 original."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.metric_drop is None or self.metric_drop >= 0,
+            f"metric_drop must be 0 or more, found {self.metric_drop}",
+        )
+        _require(self.speedup is None or self.speedup > 0, f"speedup must be above 0, found {self.speedup}")
+        _require(self.size_ratio is None or self.size_ratio > 0, f"size_ratio must be above 0, found {self.size_ratio}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe. `steps` are the torch steps in order; `quantize` is None where the recipe has no such step."""
+
+    path: Path
+    name: str
+    workload: str
+    arguments: Mapping[str, Any]
+    seed: int
+    steps: tuple[Step, ...]
+    quantize: Quantize | None
+    export: Export
+    targets: tuple[Target, ...]
+    benchmark: Benchmark
+    budget: Budget
+    plain: Mapping[str, Any]
+    """The recipe as plain values, `--set` applied: what the report keeps."""
+
+
+@dataclass(frozen=True)
+class _Top:
+    """The recipe's top level; steps and targets are looked into one by one."""
+
+    name: str
+    workload: str
+    steps: list[Any]
+    targets: list[Any]
+    arguments: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    export: Any = None
+    benchmark: Any = None
+    budget: Any = None
+
+    def __post_init__(self) -> None:
+        _require(
+            re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name) is not None,
+            f"name must be letters, digits, '.', '_' or '-' (it names the run's folder), found {self.name!r}",
+        )
+        _require(":" in self.workload, f"workload must be FILE.py:FUNCTION or MODULE:FUNCTION, found {self.workload!r}")
+        _require(0 <= self.seed < 2**31, f"seed must be from 0 to 2147483647, found {self.seed}")
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Raises:
+        InputError: one message that lists every mistake found, a line each.
+        SecurityError: if the YAML holds a tag or a bomb of aliases.
+    """
+    source = override(read_yaml(path), overrides)
+    if not isinstance(source.value, dict):
+        found = "nothing" if source.value is None else f"a {type(source.value).__name__}"
+        raise InputError(
+            f"{source.name}: a recipe is a mapping with at least name, workload, steps, targets; found {found}"
+        )
+    problems: list[str] = []
+    top = _check(_Top, source.value, (), source, problems)
+    steps = _choices(source.value.get("steps"), "steps", STEPS, _step_class, source, problems)
+    targets = _choices(source.value.get("targets"), "targets", TARGETS, target_class, source, problems)
+    settings = {
+        key: _check(kind, source.value.get(key) or {}, (key,), source, problems)
+        for key, kind in (("export", Export), ("benchmark", Benchmark), ("budget", Budget))
+    }
+    problems += _misplaced(source)
+    if problems:
+        raise InputError("\n".join(problems))
+    assert isinstance(top, _Top)
+    quantizers = [step for step in steps if step.kind == "quantize"]
+    return Recipe(
+        path=path,
+        name=top.name,
+        workload=top.workload,
+        arguments=top.arguments,
+        seed=top.seed,
+        steps=tuple(step for step in steps if step.kind != "quantize"),
+        quantize=cast("Quantize", quantizers[0]) if quantizers else None,
+        targets=tuple(targets),
+        plain=source.value,
+        **settings,
+    )
+
+
+def recipe_schema() -> dict[str, Any]:
+    """The recipe's JSON Schema (draft 2020-12), for editors."""
+    schema = TypeAdapter(_strict(_Top)).json_schema()
+    schema["title"] = "edge-compress recipe"
+    for key, kind in (("export", Export), ("benchmark", Benchmark), ("budget", Budget)):
+        schema["properties"][key] = _inline_schema(kind)
+    for key, table, lookup in (("steps", STEPS, _step_class), ("targets", TARGETS, target_class)):
+        choices = [
+            {
+                "type": "object",
+                "properties": {name: _inline_schema(lookup(name))},
+                "required": [name],
+                "additionalProperties": False,
+            }
+            for name in table
+        ]
+        schema["properties"][key] = {"type": "array", "items": {"anyOf": [*choices, {"enum": list(table)}]}}
+    schema["properties"]["targets"]["minItems"] = 1
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _inline_schema(kind: type[Any]) -> dict[str, Any]:
+    schema = TypeAdapter(_strict(kind)).json_schema()
+    return schema | {"description": (kind.__doc__ or "").strip().partition("\n\n")[0]}
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ValueError(message)
+
+
+def _strict(kind: Any) -> Any:
+    """The dataclass with unknown keys and silent conversions refused."""
+    return validated(config=ConfigDict(extra="forbid", strict=True), frozen=True)(kind)
+
+
+def _step_class(name: str) -> type[Step]:
+    module, _, attribute = STEPS[name].partition(":")
+    return cast(type[Step], getattr(import_module(module), attribute))
+
+
+def _check(kind: type[Any], value: Any, place: Place, source: YamlSource, problems: list[str]) -> Any:
+    """`value` as an instance of `kind`, or None with what is wrong added to `problems`."""
+    try:
+        return TypeAdapter(_strict(kind)).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        problems += [_sentence(kind, dict(found), place, source) for found in error.errors()]
+        return None
+
+
+def _sentence(kind: type[Any], error: dict[str, Any], place: Place, source: YamlSource) -> str:
+    inner = tuple(part for part in error["loc"] if not isinstance(part, str) or "[" not in part)
+    known = sorted(entry.name for entry in dataclasses.fields(kind))
+    if error["type"] == "unexpected_keyword_argument":
+        where, key = source.where((*place, *inner)), str(inner[-1])
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        return f"{where}: {spell((*place, *inner[:-1]))}: unknown key '{key}'; known: {', '.join(known)}.{hint}"
+    where, at = source.where((*place, *inner)), spell((*place, *inner))
+    if error["type"] in ("missing", "missing_argument"):
+        return f"{source.where(place)}: {spell(place)}: '{inner[-1]}' is missing; add it"
+    if error["type"] == "value_error":
+        return f"{where}: {at}: {error['ctx']['error']}"
+    if error["type"] in ("dataclass_type", "dataclass_exact_type"):
+        return f"{where}: {at}: expected keys ({', '.join(known)}), found {error['input']!r}"
+    allowed = str(error["msg"]).replace("Input should be", "must be")
+    return f"{where}: {at}: {allowed}, found {error['input']!r}"
+
+
+def _choices(
+    items: Any, key: str, table: Mapping[str, str], lookup: Any, source: YamlSource, problems: list[str]
+) -> list[Any]:
+    """Each item of a list of `name: {fields}` (or just `name`) as an instance of its class."""
+    if not isinstance(items, list):
+        return []
+    chosen = []
+    for index, item in enumerate(items):
+        place: Place = (key, index)
+        entry = {item: {}} if isinstance(item, str) else item
+        if not isinstance(entry, dict) or len(entry) != 1:
+            problems.append(
+                f"{source.where(place)}: {spell(place)}: expected one of {', '.join(table)}, found {item!r}"
+            )
+            continue
+        [(name, fields)] = entry.items()
+        if name not in table:
+            near = difflib.get_close_matches(name, table, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            problems.append(
+                f"{source.where((*place, name))}: {spell(place)}: unknown '{name}'; known: {', '.join(table)}.{hint}"
+            )
+            continue
+        chosen.append(_check(lookup(name), {} if fields is None else fields, (*place, name), source, problems))
+    return [item for item in chosen if item is not None]
+
+
+def _misplaced(source: YamlSource) -> list[str]:
+    """What is wrong with the order and number of steps and targets."""
+    problems = []
+    steps, targets = _names(source.value.get("steps")), _names(source.value.get("targets"))
+    if source.value.get("targets") == []:
+        problems.append(f"{source.where(('targets',))}: targets: is empty; name at least one of {', '.join(TARGETS)}")
+    for index, name in enumerate(steps[:-1]):
+        if name == "quantize":
+            problems.append(
+                f"{source.where(('steps', index))}: steps[{index}]: quantize must be the last step and stand once "
+                "(it works on the exported model); move it to the end"
+            )
+    for index, name in enumerate(targets):
+        if name in targets[:index]:
+            problems.append(f"{source.where(('targets', index))}: targets[{index}]: {name} stands twice; keep one")
+    return problems
+
+
+def _names(items: Any) -> list[str]:
+    """The name of each item of a list of steps or targets, as far as it has one."""
+    entries = items if isinstance(items, list) else []
+    return [str(next(iter(item))) if isinstance(item, dict) and item else str(item) for item in entries]

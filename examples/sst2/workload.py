@@ -1,0 +1,66 @@
+"""The SST-2 workload: a fine-tuned MiniLM-L6 that tells praise from blame in film reviews."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from minilm import minilm, package_folder
+from safetensors import safe_open
+from sentences import encode, load_tokenizer, read_batches, trim
+from torch.nn import functional
+
+from benchmarks.metrics import Accuracy
+from compress.checkpoint import load_weights
+from compress.workload import TensorBatches, Workload
+from export.errors import InputError
+
+CALIBRATION = 512
+
+
+def sst2(*, data: str, weights: str, batch_size: int = 32) -> Workload:
+    """The workload of examples/sst2; relative paths start from the current directory.
+
+    Args:
+        data: folder with train.tsv, dev.tsv and test.tsv.
+        weights: checkpoint written by train.py.
+        batch_size: of training.
+    """
+    path = _existing(Path(weights))
+    model = minilm()
+    load_weights(model, path)
+    tokenizer = load_tokenizer(package_folder() / "tokenizer.json")
+    train = read_batches(Path(data), "train", tokenizer, batch_size, shuffle=True)
+    spread = torch.linspace(0, train.samples - 1, CALIBRATION).long()
+    typical = {name: tensor[spread] for name, tensor in train.inputs.items()}
+    return Workload(
+        model=model.eval(),
+        example_inputs=encode(tokenizer, ("a gripping , funny film .", "dull from start to finish")),
+        dynamic_axes={name: {0: "batch", 1: "length"} for name in ("input_ids", "attention_mask")},
+        train=train,
+        validation=read_batches(Path(data), "dev", tokenizer, batch_size),
+        evaluation=read_batches(Path(data), "test", tokenizer, batch_size),
+        calibration=TensorBatches(typical, train.target[spread], batch_size=1, transform=trim),
+        loss=functional.cross_entropy,
+        metric=Accuracy(),
+        baseline=_stated_accuracy(path),
+        baseline_tolerance=0.002,
+    )
+
+
+def _stated_accuracy(weights: Path) -> float | None:
+    """The test accuracy that train.py wrote beside the weights; None for weights that come from elsewhere."""
+    if weights.suffix != ".safetensors":
+        return None
+    with safe_open(weights, framework="pt") as file:
+        stated = (file.metadata() or {}).get("test_accuracy")
+    return None if stated is None else float(stated)
+
+
+def _existing(weights: Path) -> Path:
+    if not weights.is_file():
+        raise InputError(
+            f"examples/sst2: {weights} is missing; it must be a fine-tuned MiniLM-L6. Make it with: "
+            f"python examples/sst2/train.py --data FOLDER --out {weights}; then name it with --set arguments.weights=FILE"
+        )
+    return weights

@@ -1,0 +1,1 @@
+"""torch -> ONNX, parity with the original, and the torch-free OnnxModel value."""

@@ -1,0 +1,138 @@
+"""What every runtime offers: a Target compiles an ONNX model to an Engine and opens a Session on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Literal, Protocol, Self
+
+import numpy as np
+
+from export.model import OnnxModel, TensorSpec
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How numbers are held and multiplied; made by a target, carried out by the quantizer and by `compile`.
+
+    `name` is unique within a target and names the artifact's folder. `quantizer` says who inserts the
+    Q/DQ nodes ("none" leaves the ONNX model as it is: the precision is then a compile option). NNCF chooses the types
+    and symmetry of activations itself, by the kind of network; it takes `reduce_range` alone.
+    """
+
+    name: str
+    precision: Literal["fp32", "fp16", "bf16", "int8"]
+    quantizer: Literal["none", "onnxruntime", "nncf"] = "none"
+    mode: Literal["static", "dynamic"] = "static"
+    activations: Literal["uint8", "int8"] = "uint8"
+    weights: Literal["uint8", "int8"] = "int8"
+    symmetric_activations: bool = False
+    per_channel: bool = True
+    reduce_range: bool = False
+    quantize_bias: bool = True
+    why: str = ""
+
+    @property
+    def needs_calibration(self) -> bool:
+        return self.quantizer != "none" and self.mode == "static"
+
+
+FP32 = Scheme("fp32", "fp32", why="the runtime's own gain, without compression")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A compiled artifact on disk. `path` is what the session loads; `files` is all that ships."""
+
+    target: str
+    scheme: str
+    path: Path
+    files: tuple[Path, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    build_s: float
+    operators: Mapping[str, int] = field(default_factory=dict)
+    """Operators of the runtime's own optimised graph by the precision they run in, where the runtime tells."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What `load` needs to know again (precision hints, compute capability); plain JSON values."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of what the device has to store to run the model."""
+        return sum(file.stat().st_size for file in self.files)
+
+    def to_json(self, folder: Path) -> dict[str, Any]:
+        """Plain JSON with file paths relative to `folder`, so that no path of a machine is written."""
+        return {
+            "target": self.target,
+            "scheme": self.scheme,
+            "path": self.path.relative_to(folder).as_posix(),
+            "files": [file.relative_to(folder).as_posix() for file in self.files],
+            "inputs": [spec.to_json() for spec in self.inputs],
+            "outputs": [spec.to_json() for spec in self.outputs],
+            "build_s": self.build_s,
+            "operators": dict(self.operators),
+            "settings": dict(self.settings),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], folder: Path) -> Self:
+        return cls(
+            target=value["target"],
+            scheme=value["scheme"],
+            path=folder / value["path"],
+            files=tuple(folder / file for file in value["files"]),
+            inputs=tuple(TensorSpec.from_json(spec) for spec in value["inputs"]),
+            outputs=tuple(TensorSpec.from_json(spec) for spec in value["outputs"]),
+            build_s=value["build_s"],
+            operators=value["operators"],
+            settings=value["settings"],
+        )
+
+
+class Session(Protocol):
+    """A loaded engine. `run` takes every input by name and returns every output by name."""
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Target(Protocol):
+    """A runtime. Implementations are frozen dataclasses whose fields are the target's YAML keys."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    def runtime_module(cls) -> str:
+        """The module that `load` imports ("onnxruntime"): a worker imports it first, so that its weight is known."""
+
+    def unavailable(self) -> str | None:
+        """Why this target cannot compile here, with the install line; None if it can."""
+
+    def cannot_run(self) -> str | None:
+        """Why a compiled engine cannot run on this machine; None if it can."""
+
+    def schemes(self, model: OnnxModel | None = None) -> Sequence[Scheme]:
+        """What this runtime runs well on this machine, best guess first; holds `FP32` always.
+
+        With a model, only what can suit its kind of network; without, everything the target knows.
+        """
+
+    def compile(self, model: OnnxModel, scheme: Scheme, out: Path) -> Engine:
+        """Write the artifact into the existing, empty folder `out`.
+
+        Raises:
+            UnsupportedError: if the runtime refuses an operator; the message names operator and node.
+        """
+
+    def load(self, engine: Engine, threads: int) -> Session:
+        """Open the engine on `threads` threads, without spinning pools between runs."""

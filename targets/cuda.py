@@ -1,0 +1,121 @@
+"""The dozen calls of the CUDA driver that running an engine takes, by ctypes: a device needs no package for them."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from export.errors import EnvironmentFailure
+
+_MAJOR, _MINOR = 75, 76
+"""CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*, from cuda.h."""
+
+
+def no_gpu() -> str | None:
+    """Why no CUDA device can be used here; None if one can."""
+    try:
+        driver = _driver()
+        count = ctypes.c_int()
+        _check(driver.cuInit(0), "cuInit")
+        _check(driver.cuDeviceGetCount(ctypes.byref(count)), "cuDeviceGetCount")
+    except (OSError, EnvironmentFailure) as error:
+        return f"no NVIDIA driver or GPU on this machine ({error})"
+    return None if count.value else "no NVIDIA GPU on this machine"
+
+
+def compute_capability() -> str:
+    """Of the first GPU, as "8.6"."""
+    driver, device = _driver(), _first_device()
+    parts = (ctypes.c_int(), ctypes.c_int())
+    for part, attribute in zip(parts, (_MAJOR, _MINOR), strict=True):
+        _check(driver.cuDeviceGetAttribute(ctypes.byref(part), attribute, device), "cuDeviceGetAttribute")
+    return f"{parts[0].value}.{parts[1].value}"
+
+
+class Stream:
+    """A stream in the first GPU's primary context, which TensorRT shares, and copies that are ordered on it."""
+
+    def __init__(self) -> None:
+        self._driver = _driver()
+        context = ctypes.c_void_p()
+        _check(
+            self._driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), _first_device()), "cuDevicePrimaryCtxRetain"
+        )
+        _check(self._driver.cuCtxSetCurrent(context), "cuCtxSetCurrent")
+        self._stream = ctypes.c_void_p()
+        _check(self._driver.cuStreamCreate(ctypes.byref(self._stream), 0), "cuStreamCreate")
+
+    @property
+    def handle(self) -> int:
+        return self._stream.value or 0
+
+    def upload(self, array: np.ndarray, address: int) -> None:
+        """Copy a C-contiguous array to the device; the array must live until `wait`."""
+        source = ctypes.c_void_p(array.ctypes.data)
+        code = self._driver.cuMemcpyHtoDAsync_v2(
+            ctypes.c_uint64(address), source, ctypes.c_size_t(array.nbytes), self._stream
+        )
+        _check(code, "cuMemcpyHtoDAsync")
+
+    def download(self, address: int, array: np.ndarray) -> None:
+        """Copy from the device into a C-contiguous array, complete after `wait`."""
+        target = ctypes.c_void_p(array.ctypes.data)
+        code = self._driver.cuMemcpyDtoHAsync_v2(
+            target, ctypes.c_uint64(address), ctypes.c_size_t(array.nbytes), self._stream
+        )
+        _check(code, "cuMemcpyDtoHAsync")
+
+    def wait(self) -> None:
+        _check(self._driver.cuStreamSynchronize(self._stream), "cuStreamSynchronize")
+
+    def close(self) -> None:
+        self._driver.cuStreamDestroy_v2(self._stream)
+
+
+class Buffer:
+    """Device memory that grows when more is asked for."""
+
+    def __init__(self) -> None:
+        self._driver = _driver()
+        self._address = ctypes.c_uint64()
+        self._size_bytes = 0
+
+    def of(self, size_bytes: int) -> int:
+        """The address of at least so many bytes; what was in them is lost when the buffer grows."""
+        if size_bytes > self._size_bytes or not self._address.value:
+            self.close()
+            _check(
+                self._driver.cuMemAlloc_v2(ctypes.byref(self._address), ctypes.c_size_t(max(size_bytes, 1))),
+                "cuMemAlloc",
+            )
+            self._size_bytes = size_bytes
+        return self._address.value
+
+    def close(self) -> None:
+        if self._address.value:
+            self._driver.cuMemFree_v2(self._address)
+            self._address, self._size_bytes = ctypes.c_uint64(), 0
+
+
+@cache
+def _driver() -> Any:
+    return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+
+
+def _first_device() -> ctypes.c_int:
+    driver, device = _driver(), ctypes.c_int()
+    _check(driver.cuInit(0), "cuInit")
+    _check(driver.cuDeviceGet(ctypes.byref(device), 0), "cuDeviceGet")
+    return device
+
+
+def _check(code: int, call: str) -> None:
+    if code:
+        text = ctypes.c_char_p()
+        _driver().cuGetErrorString(code, ctypes.byref(text))
+        reason = text.value.decode() if text.value else f"code {code}"
+        raise EnvironmentFailure(f"CUDA driver: {call} failed: {reason}; check nvidia-smi and the driver's version")

@@ -1,0 +1,48 @@
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from compress.model_size import measure_size
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(4, 4, bias=False)
+        self.second = nn.Linear(4, 4, bias=False)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+class Attending(nn.Module):
+    def forward(self, x):
+        return F.scaled_dot_product_attention(x, x, x)
+
+
+def test_a_convolution_counts_as_in_the_textbook():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8 * 25, 7))
+    size = measure_size(model, {"x": torch.zeros(4, 3, 5, 5)})
+    assert size.parameters == (3 * 8 * 9 + 8) + 2 * 8 + (200 * 7 + 7)
+    assert size.macs == 3 * 8 * 9 * 25 + 200 * 7  # of one sample, though four are given
+    assert size.size_bytes == 4 * size.parameters + 4 * 2 * 8 + 8  # running statistics and an int64 counter
+
+
+def test_a_tied_parameter_counts_once_and_works_twice():
+    size = measure_size(Tied(), {"x": torch.zeros(2, 4)})
+    assert (size.parameters, size.macs, size.size_bytes) == (16, 32, 64)
+
+
+def test_fused_attention_is_counted():
+    heads, length, width = 2, 6, 4
+    size = measure_size(Attending(), {"x": torch.zeros(3, heads, length, width)})
+    assert size.macs == 2 * heads * length * length * width
+
+
+def test_the_mode_is_left_as_it_was():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout()).train()
+    measure_size(model, {"x": torch.zeros(2, 4)})
+    assert model.training
+    measure_size(model.eval(), {"x": torch.zeros(2, 4)})
+    assert not model.training

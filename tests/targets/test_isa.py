@@ -1,0 +1,26 @@
+"""Features from the kernel's CPU flags, as published cpuinfo listings show them."""
+
+from __future__ import annotations
+
+import pytest
+
+from targets.isa import features_of, instruction_sets
+
+
+@pytest.mark.parametrize(
+    ("flags", "features"),
+    [
+        ("fma avx2 bmi2", {"avx2"}),  # Zen 3
+        ("avx2 avx_vnni", {"avx2", "vnni"}),  # Alder Lake
+        ("avx2 avx512f avx512_vnni avx512_bf16", {"avx2", "avx512f", "vnni", "bf16"}),  # Zen 5
+        ("fp asimd asimddp", {"dotprod"}),  # Cortex-A76
+        ("", set()),
+    ],
+)
+def test_features_follow_from_flags(flags: str, features: set[str]) -> None:
+    assert features_of(flags.split()) == features
+
+
+def test_a_system_without_cpuinfo_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pathlib.Path.is_file", lambda _: False)
+    assert instruction_sets.__wrapped__() == frozenset()

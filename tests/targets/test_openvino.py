@@ -1,0 +1,43 @@
+"""OpenVINO: true FP32, and what the runtime graph tells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compress.quantize import quantize_model
+from export.errors import EnvironmentFailure
+from targets.base import FP32
+from targets.openvino import OpenVino
+from tests.targets import networks
+
+TARGET = OpenVino()
+pytestmark = pytest.mark.skipif(bool(TARGET.unavailable()), reason=str(TARGET.unavailable()))
+
+
+def test_fp32_is_not_run_in_bf16(tmp_path: Path) -> None:
+    engine = TARGET.compile(networks.attention(tmp_path / "model.onnx"), FP32, tmp_path)
+    assert engine.settings["precision_hint"] == "f32"
+    assert "bf16" not in engine.operators
+    assert engine.operators["fp32"] > 5
+
+
+def test_int8_operators_are_counted(tmp_path: Path) -> None:
+    scheme = TARGET.schemes()[0]
+    model = networks.convolutional(tmp_path / "model.onnx")
+    quantized = quantize_model(model, [networks.images(8)], scheme, tmp_path / "quantized.onnx")
+    assert TARGET.compile(quantized, scheme, tmp_path).operators["int8"] >= 2
+
+
+def test_bf16_is_offered_only_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for features, offered in ((frozenset({"avx2"}), False), (frozenset({"avx2", "bf16"}), True)):
+        monkeypatch.setattr("targets.openvino.instruction_sets", lambda found=features: found)
+        assert ("bf16" in [scheme.name for scheme in TARGET.schemes()]) is offered
+
+
+def test_a_damaged_ir_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    engine = TARGET.compile(networks.convolutional(tmp_path / "model.onnx"), FP32, tmp_path)
+    engine.path.write_text("<net")
+    with pytest.raises(EnvironmentFailure, match=r"model\.xml: OpenVINO cannot load it"):
+        TARGET.load(engine, threads=1)

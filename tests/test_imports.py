@@ -1,0 +1,56 @@
+"""The packages' import direction, and that the lower ones live without torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ALLOWED = {
+    "export": set(),
+    "targets": {"export"},
+    "benchmarks": {"targets", "export"},
+    "compress": {"benchmarks", "targets", "export"},
+}
+HEAVY = ("torch", "openvino", "nncf", "tensorrt_rtx", "transformers", "onnxruntime", "onnx", "plotly")
+
+
+def imported(file: Path) -> set[str]:
+    """Top-level names that a file imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("package", sorted(ALLOWED))
+def test_imports_go_one_way(package: str) -> None:
+    forbidden = set(ALLOWED) - ALLOWED[package] - {package}
+    found = {str(file.relative_to(ROOT)): imported(file) & forbidden for file in (ROOT / package).rglob("*.py")}
+    assert {file: names for file, names in found.items() if names} == {}
+
+
+def loaded_after(statement: str) -> set[str]:
+    code = f"{statement}; import sys; print(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import benchmarks.worker, benchmarks.latency, benchmarks.accuracy, benchmarks.machine, benchmarks.report",
+        "import targets; [targets.target_class(name)().schemes for name in targets.TARGETS]",
+        "import export, export.model, export.errors",
+        "import compress, compress.cli",
+    ],
+)
+def test_what_an_edge_device_imports_brings_no_torch_and_no_runtime(statement: str) -> None:
+    assert loaded_after(statement) & set(HEAVY) == set()
