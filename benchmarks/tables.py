@@ -62,7 +62,7 @@ def summary_table(report: Report, intervals: bool = True) -> Table:
         "faster than\nruntime FP32",
     )
     lines = tuple(_summary_line(report, target, wording, intervals) for target in report.targets)
-    return Table("What ships", headers, lines, text_columns=3, optional=(3,), notes=tuple(_setting_notes(report)))
+    return Table("What ships", headers, lines, text_columns=3, optional=(3, 1), notes=tuple(_setting_notes(report)))
 
 
 def engine_table(report: Report, torch_interval: bool = True) -> Table:

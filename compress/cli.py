@@ -22,6 +22,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+
+class Interrupted(CompressError):
+    """The user pressed Ctrl-C."""
+
+    exit_code = 130
+
+
 RecipeFile = Annotated[Path, typer.Argument(help="The YAML recipe.", metavar="RECIPE.yaml", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
@@ -58,15 +65,20 @@ def run(
 
     console = Console()
     folder = out or Path("runs") / load_recipe(recipe, overrides or ()).name
-    with Terminal(console) as show:
-        report = pipeline.run(
-            recipe,
-            folder,
-            overrides or (),
-            skip_unavailable=skip_unavailable,
-            show=show,
-            command=shlex.join(["compress", *sys.argv[1:]]),
-        )
+    try:
+        with Terminal(console) as show:
+            report = pipeline.run(
+                recipe,
+                folder,
+                overrides or (),
+                skip_unavailable=skip_unavailable,
+                show=show,
+                command=shlex.join(["compress", *sys.argv[1:]]),
+            )
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(
+            f"interrupted: finished parts are kept in {folder}; run the same command to continue"
+        ) from interrupt
     print_report(report, console, folder)
     raise typer.Exit(pipeline.exit_code(report))
 
@@ -148,9 +160,6 @@ def main() -> NoReturn:
         app(args=[word for word in sys.argv[1:] if word != "--debug"], standalone_mode=True)
     except CompressError as error:
         _fail(error, error.exit_code, debug)
-    except KeyboardInterrupt:
-        typer.echo("\ninterrupted: finished parts are kept; run the same command again to continue", err=True)
-        sys.exit(130)
     except MemoryError:
         _fail(EnvironmentFailure("out of memory; use a smaller batch_size in the workload"), 6, debug)
     except OSError as error:

@@ -17,7 +17,7 @@ from compress.recipe import Recipe
 from compress.run_directory import RunDirectory
 from compress.samples import Calibration, Split
 from compress.show import Show
-from compress.stages import ModelStage, engine_place
+from compress.stages import ModelStage, fp32_engine
 from compress.verdict import Trial, choose, drop_of, judge
 from compress.workload import Workload
 from export.errors import QualityError, UnsupportedError
@@ -76,7 +76,7 @@ def deploy(target: Target, bench: Bench) -> Deployment:
     """Bring the final model to one target; every figure comes from the compiled artifacts."""
     schemes = _offered(target, bench)
     absent = target.cannot_run()
-    fp32 = _stage_engines(target, bench if absent is None else replace(bench, stages=_ends(bench.stages)))
+    fp32 = _stage_engines(target, bench.stages if absent is None else _ends(bench.stages), bench)
     candidates, failures = _compile_candidates(target, schemes, fp32[bench.final.name], bench)
     if absent is not None:
         return _not_run(target, absent, fp32, candidates, failures, bench)
@@ -109,21 +109,12 @@ def _ends(stages: Sequence[ModelStage]) -> Sequence[ModelStage]:
     return [stages[0], stages[-1]] if len(stages) > 1 else stages
 
 
-def _stage_engines(target: Target, bench: Bench) -> dict[str, Engine]:
-    """Every stage's model on this target in FP32, by the stage's name."""
+def _stage_engines(target: Target, stages: Sequence[ModelStage], bench: Bench) -> dict[str, Engine]:
+    """Each of `stages` on this target in FP32, by the stage's name."""
     with bench.show.unit(f"{target.name}: compiling"):
         return {
-            stage.name: compiled(
-                bench.directory,
-                f"artifacts/{target.name}/{FP32.name}"
-                if stage is bench.final
-                else engine_place(number, stage.name, target),
-                stage.onnx,
-                target,
-                FP32,
-                (),
-            )
-            for number, stage in enumerate(bench.stages)
+            stage.name: fp32_engine(bench.stages.index(stage), stage, bench.recipe, bench.directory, target)
+            for stage in stages
         }
 
 

@@ -36,8 +36,9 @@ from compress.samples import (
     training_fingerprint,
 )
 from compress.show import Quiet, Show
-from compress.stages import original_stage, step_stages
+from compress.stages import fp32_engine, original_stage, step_stages
 from compress.workload import Workload
+from targets import Target
 
 
 def run(
@@ -72,7 +73,7 @@ def run(
     check_sizes(workload, recipe.benchmark)
     with RunDirectory(Path(out) if out is not None else Path("runs") / recipe.name) as directory:
         show.expect(2 + len(recipe.steps) + sum(units_of(target, recipe) for target in targets))
-        bench = _prepare(recipe, workload, directory, show)
+        bench = _prepare(recipe, workload, targets, directory, show)
         deployments = [deploy(target, bench) for target in targets]
         timed = [deployment.torch for deployment in deployments if deployment.torch is not None]
         torch_row = _torch_row(bench, timed[0] if timed else _time_torch(bench))
@@ -104,7 +105,9 @@ def exit_code(report: Report) -> int:
     return 0 if all(verdict.decision in ("accepted", "not run here") for verdict in report.verdicts) else 5
 
 
-def _prepare(recipe: Recipe, workload: Workload, directory: RunDirectory, show: Show) -> Bench:
+def _prepare(
+    recipe: Recipe, workload: Workload, targets: Sequence[Target], directory: RunDirectory, show: Show
+) -> Bench:
     """Everything before the targets: the data, the original's own answers, and the model after each step."""
     with show.unit("measuring the original in torch"):
         evaluation, validation = read_split("evaluation", workload.evaluation), _validation(workload)
@@ -117,6 +120,8 @@ def _prepare(recipe: Recipe, workload: Workload, directory: RunDirectory, show: 
         show.say(f"original: {workload.metric.name} {value:.4f} on {evaluation.samples:,} evaluation samples")
     with show.unit("exporting the original"):
         original, reference = original_stage(recipe, workload, directory)
+        for target in targets:
+            fp32_engine(0, original, recipe, directory, target)  # a refused operator shows before hours of training
     stages = [original, *step_stages(recipe, workload, original, directory, show)]
     return Bench(
         recipe=recipe,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 
 from benchmarks.accuracy import ArrayBatch
 from compress.workload import Batches, TensorBatches, Workload, to_numpy
@@ -116,9 +117,14 @@ def check_calibration(calibration: Iterable[Mapping[str, np.ndarray]], evaluatio
 
 
 def training_fingerprint(train: Batches) -> str:
-    """What identifies the training data: all of a TensorBatches' tensors, the first batch of anything else."""
+    """What identifies the training data: all of a TensorBatches' tensors; of anything else the first batch.
+
+    The first batch is drawn with torch's generator at a fixed seed, so that a shuffling DataLoader gives the same one.
+    """
     whole = hashlib.sha256()
-    inputs, target = (train.inputs, train.target) if isinstance(train, TensorBatches) else next(iter(train))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        inputs, target = (train.inputs, train.target) if isinstance(train, TensorBatches) else next(iter(train))
     for name in sorted(inputs):
         whole.update(name.encode())
         whole.update(np.ascontiguousarray(inputs[name].numpy()).tobytes())

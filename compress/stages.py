@@ -49,13 +49,18 @@ class ModelStage:
     def for_report(self) -> Stage:
         return Stage(
             name=self.name,
-            step=self.name.partition(" ")[0],
+            step=self.step,
             parameters=self.size.parameters,
             macs=self.size.macs,
             size_bytes=self.size.size_bytes,
             facts=self.facts["step"],
             parity=self.facts["parity"],
         )
+
+    @property
+    def step(self) -> str:
+        """The kind of step that made it: its name without the count of a repeated step."""
+        return self.name.partition(" ")[0]
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -146,7 +151,7 @@ def measured_speedup(
         (folder / "engine").mkdir()
         exported = _to_onnx(workload, model, recipe, folder / "model.onnx")
         engines = {
-            "original": compiled(directory, engine_place(0, "original", target), original.onnx, target, FP32, ()),
+            "original": fp32_engine(0, original, recipe, directory, target),
             "candidate": target.compile(exported, FP32, folder / "engine"),
         }
         protocol = Protocol(recipe.benchmark.threads, min(1.5, recipe.benchmark.seconds), 1, recipe.seed)
@@ -154,9 +159,15 @@ def measured_speedup(
     return measured["candidate"].timings[size].faster_than(measured["original"].timings[size]).value
 
 
-def engine_place(number: int, stage: str, target: Target) -> str:
-    """Where the FP32 engine of a stage lies in the run's folder."""
-    return f"stages/{number}-{stage}-on-{target.name}"
+def fp32_engine(number: int, stage: ModelStage, recipe: Recipe, directory: RunDirectory, target: Target) -> Engine:
+    """A stage's model on a target in FP32; that of the final stage lies among the artifacts, since it may ship.
+
+    Raises:
+        UnsupportedError: if the target refuses the model.
+    """
+    final = number == len(recipe.steps)
+    place = f"artifacts/{target.name}/{FP32.name}" if final else f"stages/{number}-{stage.step}-on-{target.name}"
+    return compiled(directory, place, stage.onnx, target, FP32, ())
 
 
 def _timing_target(on: str | None, recipe: Recipe) -> Target:

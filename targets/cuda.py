@@ -22,8 +22,10 @@ def no_gpu() -> str | None:
         count = ctypes.c_int()
         _check(driver.cuInit(0), "cuInit")
         _check(driver.cuDeviceGetCount(ctypes.byref(count)), "cuDeviceGetCount")
-    except (OSError, EnvironmentFailure) as error:
-        return f"no NVIDIA driver or GPU on this machine ({error})"
+    except OSError:
+        return "no NVIDIA GPU or driver on this machine"
+    except EnvironmentFailure as error:
+        return f"no NVIDIA GPU that answers on this machine ({error})"
     return None if count.value else "no NVIDIA GPU on this machine"
 
 

@@ -1,4 +1,4 @@
-"""Fine-tune MiniLM-L6 on SST-2: under 15 minutes on two quiet cores.
+"""Fine-tune MiniLM-L6 on SST-2: half an hour of CPU time, a quarter of an hour on two cores.
 
     python examples/sst2/train.py --data FOLDER --out minilm-sst2.safetensors
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from compress.samples import Calibration, check_calibration, read_split, sample_digest
+from compress.samples import Calibration, check_calibration, read_split, sample_digest, training_fingerprint
 from compress.workload import TensorBatches
 from export.errors import InputError
 
@@ -53,3 +53,13 @@ def test_a_shuffled_split_gives_the_same_samples_at_every_pass() -> None:
     split = read_split("validation", shuffled)
     first, second = [target for _, target in split], [target for _, target in split]
     assert all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+def test_the_fingerprint_of_a_shuffling_loader_does_not_change_between_readings() -> None:
+    samples = [({"x": torch.tensor([float(number)])}, torch.tensor(number)) for number in range(40)]
+    loader = torch.utils.data.DataLoader(samples, batch_size=8, shuffle=True)
+    state = torch.get_rng_state()
+    assert training_fingerprint(loader) == training_fingerprint(loader)
+    assert torch.equal(torch.get_rng_state(), state)
+    other = torch.utils.data.DataLoader(samples[:30], batch_size=8, shuffle=True)
+    assert training_fingerprint(loader) != training_fingerprint(other)

@@ -1,0 +1,233 @@
+"""What a user of the command meets: the sentence, the exit code, no traceback, and nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from jsonschema import Draft202012Validator
+from safetensors.torch import save_file
+
+from compress.cli import main
+from tests.compress.tiny import RECIPE, WORKLOAD, write_tiny
+
+Cli = Callable[..., tuple[int, str, str]]
+
+LOADED = (
+    WORKLOAD
+    + """
+
+from pathlib import Path
+from compress import load_weights
+
+def loaded(weights):
+    load_weights(Tiny(), Path(weights))
+    return tiny()
+"""
+)
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+    """Runs the command in this process in a folder of its own: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["compress", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        printed = capsys.readouterr()
+        return int(left.value.code or 0), printed.out, printed.err
+
+    return call
+
+
+def test_a_recipe_of_ones_own_from_init_to_check(cli: Cli, tmp_path: Path) -> None:
+    code, out, _ = cli("init", "mine", "--name", "mine")
+    assert code == 0
+    assert "next: fill in workload.py" in out
+    code, out, err = cli("check", "mine/recipe.yaml")
+    assert (code, err) == (0, "")
+    assert "mine: the recipe, its workload and its data are in order" in out
+    assert "20,234 parameters" in out
+    assert "onnxruntime_mobile" in out
+    code, _, err = cli("init", "mine")
+    assert code == 2
+    assert "recipe.yaml: is there already" in err
+
+
+def test_schema_doctor_and_version(cli: Cli) -> None:
+    code, out, _ = cli("schema")
+    assert code == 0
+    Draft202012Validator.check_schema(json.loads(out))
+    code, out, _ = cli("doctor")
+    assert code == 0
+    assert "onnxruntime_mobile" in out
+    assert "avx2" in out
+    assert cli("--version")[1].startswith("edge-compress 0.")
+
+
+def test_help_answers_in_under_half_a_second_of_processor_time() -> None:
+    code = "import resource, subprocess, sys; subprocess.run([sys.executable, '-m', 'compress', '--help'], check=True, capture_output=True); u = resource.getrusage(resource.RUSAGE_CHILDREN); print(u.ru_utime + u.ru_stime)"  # noqa: E501
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.5
+
+
+def test_a_whole_run_prints_its_table_and_where_things_are_and_two_runs_compare(cli: Cli, tmp_path: Path) -> None:
+    recipe = write_tiny(tmp_path)
+    for out in ("one", "two"):
+        code, printed, err = cli("run", recipe, "--out", out, "--set", "steps.1.distill.epochs=1")
+        assert (code, err) == (0, "")
+    assert "What ships" in printed
+    assert "two/report.html" in printed
+    report = json.loads((tmp_path / "two/report.json").read_text())
+    assert report["command"].startswith("compress run ")
+    code, printed, _ = cli("compare", "one", "two", "--html", "comparison.html")
+    assert code == 0
+    assert "onnxruntime_mobile" in printed
+    assert (tmp_path / "comparison.html").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("runs", [("one",), ("one", "two")])
+def test_compare_needs_two_reports(cli: Cli, runs: tuple[str, ...]) -> None:
+    code, _, err = cli("compare", *runs)
+    assert code == 2
+    assert "needs two runs or more, found 1" in err or "one: no report.json there" in err
+
+
+def whole_model(path: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2), path)
+
+
+class Payload:
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return (open, ("canary", "w"))
+
+
+def payload(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"state_dict": Payload()}))
+
+
+def truncated(path: Path) -> None:
+    save_file({"conv1.weight": torch.zeros(16, 1, 3, 3)}, path)
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def mismatching(path: Path) -> None:
+    save_file({"conv1.weight": torch.zeros(8, 1, 3, 3), "surplus": torch.zeros(1)}, path)
+
+
+def not_a_number(path: Path) -> None:
+    from compress.load_workload import _import
+
+    module = _import("workload.py", Path.cwd(), "test")
+    state = module.Tiny().state_dict()
+    state["head.bias"][0] = float("nan")
+    save_file(state, path)
+
+
+@pytest.mark.parametrize(
+    ("make", "code", "sentences"),
+    [
+        (None, 2, ["weights.bin"]),
+        (whole_model, 4, ["weights.bin", "Linear"]),
+        (payload, 4, ["weights.bin", "open"]),
+        (truncated, 2, ["weights.bin", "bytes"]),
+        (mismatching, 2, ["missing (13): conv1.bias", "surplus", "conv1.weight", "8, 1, 3, 3", "16, 1, 3, 3"]),
+        (not_a_number, 5, ["head.bias", "1"]),
+    ],
+)
+def test_bad_checkpoints(
+    cli: Cli, tmp_path: Path, make: Callable[[Path], None] | None, code: int, sentences: list[str]
+) -> None:
+    recipe = write_tiny(tmp_path, RECIPE.replace("workload.py:tiny", "workload.py:loaded"))
+    (tmp_path / "workload.py").write_text(LOADED)
+    if make is not None:
+        make(tmp_path / "weights.bin")
+    for verb in ("check", "run"):
+        found, _, err = cli(verb, recipe, "--set", "arguments.weights=weights.bin")
+        assert found == code, err
+        assert all(sentence in err for sentence in sentences), err
+        assert "Traceback" not in err
+    assert not (tmp_path / "canary").exists()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_mistakes_in_a_recipe_come_together_without_a_traceback(cli: Cli, tmp_path: Path) -> None:
+    recipe = write_tiny(tmp_path, RECIPE.replace("epochs: 1", "epoch: 1").replace("seconds: 0.2", "seconds: fast"))
+    code, out, err = cli("run", recipe)
+    assert code == 2
+    assert out == ""
+    assert len(err.splitlines()) == 2
+    assert "recipe.yaml:6: steps[1].distill: unknown key 'epoch'" in err
+    assert "Did you mean 'epochs'?" in err
+
+
+def test_a_held_folder_and_a_foreign_folder(cli: Cli, tmp_path: Path) -> None:
+    recipe = write_tiny(tmp_path)
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("x")
+    code, _, err = cli("run", recipe, "--out", "thesis")
+    assert code == 2
+    assert "holds 'chapter.tex', which is not of a run" in err
+    hold = "import sys, time; from pathlib import Path; from compress.run_directory import RunDirectory\nwith RunDirectory(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"  # noqa: E501
+    holder = subprocess.Popen([sys.executable, "-c", hold, str(tmp_path / "held")], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        code, _, err = cli("run", recipe, "--out", "held")
+    finally:
+        holder.kill()
+        holder.wait()
+    assert code == 6
+    assert f"another run holds this folder (process {holder.pid})" in err
+
+
+def test_a_full_disk_while_a_stage_is_written(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("compress.stages.save_weights", full)
+    code, _, err = cli("run", write_tiny(tmp_path), "--out", "run")
+    assert code == 6
+    assert "the disk is full while writing stages/1-prune" in err
+    assert not (tmp_path / "run" / "stages" / "1-prune").exists()
+
+
+def test_debug_shows_the_traceback(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["compress", "--debug", "check", "missing.yaml"])
+    with pytest.raises(Exception, match=r"cannot read the recipe"):
+        main()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_ctrl_c_leaves_no_half_written_file(tmp_path: Path) -> None:
+    import signal
+
+    recipe = write_tiny(tmp_path, RECIPE.replace("epochs: 1", "epochs: 500"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "compress", "run", str(recipe), "--out", str(tmp_path / "run")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "run").glob(".scratch/*/*")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: finished parts are kept" in err
+    assert "Traceback" not in err
+    stages = tmp_path / "run" / "stages"
+    assert {path.name for path in stages.iterdir()} == {"0-original", "1-prune"}
+    assert not list((tmp_path / "run").glob("report*"))
