@@ -56,13 +56,15 @@ class _Served:
         return Block(tuple(after - before for before, after in itertools.pairwise(stamps)), cpu_s)
 
     def peak(self) -> int:
-        info = self._process.memory_info()
         if sys.platform == "win32":
-            return int(info.peak_wset)
+            return int(self._process.memory_info().peak_wset)
+        status = Path("/proc/self/status")
+        if status.exists():  # ru_maxrss would start from the parent's size: it survives fork and exec
+            [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+            return int(line.split()[1]) * 1024
         import resource
 
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def pin(threads: int) -> None:

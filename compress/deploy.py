@@ -173,8 +173,8 @@ def _try(
         faster = measured[name].timings[size].faster_than(measured[FP32.name].timings[size])
         drop = drop_of(scores[name], bench.workload.metric.higher_is_better)
         trials.append(Trial(name, drop, faster))
-        if candidate.scheme == FP32 and len(bench.stages) > 1:
-            continue  # the last stage's own row shows it, measured afresh
+        if candidate.scheme == FP32:
+            continue  # the final stage's own row shows it, measured afresh
         row = _row(target, bench.final.name, candidate.engine, "tried", bench)
         latency = _latencies(measured[name], baseline, measured["torch"], bench)
         rows.append(replace(row, validation=scores[name], latency=latency, footprint=measured[name].footprint))
@@ -218,6 +218,8 @@ def _not_run(
     """Rows of a target whose artifacts are built but cannot run here: nothing about them is invented."""
     rows = [replace(_row(target, "original", fp32["original"], "reference", bench), status="compiled", reason=reason)]
     for candidate in candidates:
+        if candidate.scheme == FP32 and len(bench.stages) == 1:
+            continue  # the reference is that engine
         row = _row(target, bench.final.name, candidate.engine, "tried", bench)
         rows.append(replace(row, status="compiled", reason=reason))
     best = candidates[0]

@@ -72,6 +72,12 @@ def test_a_known_ratio_is_found(sleeper: Path) -> None:
     assert measured["slow"].footprint.peak_bytes > measured["slow"].footprint.runtime_bytes > 0
 
 
+def test_peak_memory_is_the_workers_own_and_not_its_parents(sleeper: Path) -> None:
+    held = np.ones(300_000_000, np.uint8)
+    with Worker(engine(sleeper, 0.0)) as worker:
+        assert 10_000_000 < worker.peak_bytes() < 200_000_000 < held.nbytes
+
+
 def test_a_runtimes_failure_is_one_sentence(sleeper: Path) -> None:
     with (
         Worker(engine(sleeper, -1.0)) as worker,
