@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
 from targets.isa import instruction_sets
 
 LIBRARIES = (

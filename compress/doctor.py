@@ -5,11 +5,11 @@ from __future__ import annotations
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from targets.isa import instruction_sets
 
 from benchmarks.machine import fingerprint, library_versions
 from compress import __version__
 from targets import TARGETS, target_class
+from targets.isa import instruction_sets
 
 SPEED_SETS = {
     "avx2": "FP32 on 256-bit vectors",
