@@ -223,5 +223,6 @@ def test_ctrl_c_leaves_no_half_written_file(tmp_path: Path) -> None:
     assert "interrupted: finished parts are kept" in err
     assert "Traceback" not in err
     stages = tmp_path / "run" / "stages"
-    assert {path.name for path in stages.iterdir()} == {"0-original", "1-prune"}
+    found = {path.name for path in stages.iterdir()}
+    assert found == {"0-original", "0-original-on-onnxruntime_mobile", "1-prune"}
     assert not list((tmp_path / "run").glob("report*"))
