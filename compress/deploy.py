@@ -13,13 +13,11 @@ from benchmarks.latency import Measured, Protocol, measure
 from benchmarks.report import Latency, Row, Score, Verdict
 from compress.bench_inputs import timing_inputs
 from compress.engines import compiled, shipped_files
+from compress.job import Job
 from compress.recipe import Recipe
-from compress.run_directory import RunDirectory
 from compress.samples import Calibration, Split
-from compress.show import Show
 from compress.stages import ModelStage, fp32_engine
 from compress.verdict import Trial, choose, drop_of, judge
-from compress.workload import Workload
 from export.errors import QualityError, UnsupportedError
 from targets import FP32, Engine, Scheme, Target
 
@@ -35,10 +33,7 @@ class Bench:
         calibration_key: stands for the calibration samples.
     """
 
-    recipe: Recipe
-    workload: Workload
-    directory: RunDirectory
-    show: Show
+    job: Job
     stages: Sequence[ModelStage]
     reference: Engine
     validation: Split
@@ -81,12 +76,12 @@ def deploy(target: Target, bench: Bench) -> Deployment:
     if absent is not None:
         return _not_run(target, absent, fp32, candidates, failures, bench)
     trials, tried_rows, failed = _try(target, candidates, fp32, bench)
-    chosen, why = choose(trials, FP32.name, bench.recipe.budget)
-    bench.show.say(f"{target.name}: {chosen} ships: {why}")
+    chosen, why = choose(trials, FP32.name, bench.job.recipe.budget)
+    bench.job.show.say(f"{target.name}: {chosen} ships: {why}")
     best = next(candidate for candidate in candidates if candidate.scheme.name == chosen)
     stage_rows, chosen_row, torch = _measure_afresh(target, best, fp32, bench)
     rows = (*stage_rows, *tried_rows, *failed, *failures, replace(chosen_row, reason=why))
-    verdict = judge(rows[-1], rows[0], bench.recipe.budget, bench.workload.metric.higher_is_better)
+    verdict = judge(rows[-1], rows[0], bench.job.recipe.budget, bench.job.workload.metric.higher_is_better)
     return Deployment(rows, verdict, torch)
 
 
@@ -96,7 +91,7 @@ def units_of(target: Target, recipe: Recipe) -> int:
 
 
 def _offered(target: Target, bench: Bench) -> list[Scheme]:
-    quantize = bench.recipe.quantize
+    quantize = bench.job.recipe.quantize
     offered = [
         scheme for scheme in target.schemes(bench.final.onnx) if quantize is not None or scheme.quantizer == "none"
     ]
@@ -111,11 +106,8 @@ def _ends(stages: Sequence[ModelStage]) -> Sequence[ModelStage]:
 
 def _stage_engines(target: Target, stages: Sequence[ModelStage], bench: Bench) -> dict[str, Engine]:
     """Each of `stages` on this target in FP32, by the stage's name."""
-    with bench.show.unit(f"{target.name}: compiling"):
-        return {
-            stage.name: fp32_engine(bench.stages.index(stage), stage, bench.recipe, bench.directory, target)
-            for stage in stages
-        }
+    with bench.job.show.unit(f"{target.name}: compiling"):
+        return {stage.name: fp32_engine(bench.stages.index(stage), stage, target, bench.job) for stage in stages}
 
 
 def _compile_candidates(
@@ -123,13 +115,13 @@ def _compile_candidates(
 ) -> tuple[list[_Candidate], list[Row]]:
     """An engine for each scheme of the final model, and a row for each that could not be built."""
     candidates, failures = [], []
-    for scheme in bench.show.track(schemes, f"{target.name}: quantizing and compiling", len(schemes)):
+    for scheme in bench.job.show.track(schemes, f"{target.name}: quantizing and compiling", len(schemes)):
         if scheme == FP32:
             candidates.append(_Candidate(scheme, fp32))
             continue
         try:
             engine = compiled(
-                bench.directory,
+                bench.job.directory,
                 f"artifacts/{target.name}/{scheme.name}",
                 bench.final.onnx,
                 target,
@@ -150,7 +142,7 @@ def _try(
     """Accuracy on validation data and paired latency of every candidate; failures become rows of their own."""
     scores: dict[str, Score] = {}
     failed: list[Row] = []
-    with bench.show.unit(f"{target.name}: trying {len(candidates)} schemes"):
+    with bench.job.show.unit(f"{target.name}: trying {len(candidates)} schemes"):
         for candidate in candidates:
             try:
                 scores[candidate.scheme.name] = _score(candidate.engine, candidate.scheme, bench.validation, bench)
@@ -166,12 +158,12 @@ def _try(
             processes=1,
         )
     baseline = measured.get("original", measured[FP32.name])
-    size = bench.recipe.benchmark.batch_sizes[0]
+    size = bench.job.recipe.benchmark.batch_sizes[0]
     trials, rows = [], []
     for candidate in running:
         name = candidate.scheme.name
         faster = measured[name].timings[size].faster_than(measured[FP32.name].timings[size])
-        drop = drop_of(scores[name], bench.workload.metric.higher_is_better)
+        drop = drop_of(scores[name], bench.job.workload.metric.higher_is_better)
         trials.append(Trial(name, drop, faster))
         if candidate.scheme == FP32:
             continue  # the final stage's own row shows it, measured afresh
@@ -185,9 +177,9 @@ def _measure_afresh(
     target: Target, best: _Candidate, fp32: Mapping[str, Engine], bench: Bench
 ) -> tuple[list[Row], Row, Measured]:
     """Final figures in fresh processes: the original and each stage in FP32, and what ships on the evaluation set."""
-    with bench.show.unit(f"{target.name}: measuring {best.scheme.name} afresh"):
+    with bench.job.show.unit(f"{target.name}: measuring {best.scheme.name} afresh"):
         measured = _measure(
-            {"torch": bench.reference, **fp32, "ships": best.engine}, bench, bench.recipe.benchmark.processes
+            {"torch": bench.reference, **fp32, "ships": best.engine}, bench, bench.job.recipe.benchmark.processes
         )
         rows = []
         for name, engine in fp32.items():
@@ -225,16 +217,16 @@ def _not_run(
     best = candidates[0]
     why = f"the target's best guess; {reason}"
     chosen = replace(_row(target, bench.final.name, best.engine, "chosen", bench), status="compiled", reason=why)
-    bench.show.say(f"{target.name}: {len(candidates)} schemes compiled; {reason}")
+    bench.job.show.say(f"{target.name}: {len(candidates)} schemes compiled; {reason}")
     verdict = Verdict(target.name, "not run here", best.scheme.name, (f"not judged: {reason}",))
     return Deployment((*rows, *failures, chosen), verdict)
 
 
 def _measure(engines: Mapping[str, Engine], bench: Bench, processes: int) -> dict[str, Measured]:
-    benchmark = bench.recipe.benchmark
-    inputs = {size: timing_inputs(bench.workload, benchmark, size) for size in benchmark.batch_sizes}
-    protocol = Protocol(benchmark.threads, benchmark.seconds, processes, bench.recipe.seed)
-    return measure(engines, inputs, protocol, bench.show.track)
+    benchmark = bench.job.recipe.benchmark
+    inputs = {size: timing_inputs(bench.job.workload, benchmark, size) for size in benchmark.batch_sizes}
+    protocol = Protocol(benchmark.threads, benchmark.seconds, processes, bench.job.recipe.seed)
+    return measure(engines, inputs, protocol, bench.job.show.track)
 
 
 def _score(engine: Engine, scheme: Scheme, split: Split, bench: Bench) -> Score:
@@ -243,19 +235,19 @@ def _score(engine: Engine, scheme: Scheme, split: Split, bench: Bench) -> Score:
         rows = statistics_of(
             engine,
             split,
-            bench.workload.metric,
+            bench.job.workload.metric,
             threads=bench.cores,
             one_by_one=scheme.mode == "dynamic",
-            track=bench.show.track,
+            track=bench.job.show.track,
             total=split.number_of_batches,
         )
         original = bench.validation_rows if split is bench.validation else bench.evaluation_rows
-        bench.scores[memo] = score(bench.workload.metric, rows, original, split.name)
+        bench.scores[memo] = score(bench.job.workload.metric, rows, original, split.name)
     return bench.scores[memo]
 
 
 def _latencies(mine: Measured, fp32: Measured, torch: Measured, bench: Bench) -> tuple[Latency, ...]:
-    sizes = bench.recipe.benchmark.sizes
+    sizes = bench.job.recipe.benchmark.sizes
     return tuple(
         Latency(
             batch_size=size,
@@ -280,7 +272,7 @@ def _row(target: Target, stage: str, engine: Engine, role: str, bench: Bench) ->
         size_bytes=engine.size_bytes,
         build_s=engine.build_s,
         operators=engine.operators,
-        files=shipped_files(engine, bench.directory.path),
+        files=shipped_files(engine, bench.job.directory.path),
     )
 
 

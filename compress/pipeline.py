@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from compress.bench_inputs import check_sizes, timing_inputs
 from compress.checkpoint import weights_hash
 from compress.deploy import Bench, deploy, units_of
 from compress.evaluate import evaluate
+from compress.job import Job
 from compress.load_workload import load_workload
 from compress.preflight import check_baseline, usable_targets
 from compress.recipe import Recipe, load_recipe
@@ -36,6 +38,7 @@ from compress.samples import (
     training_fingerprint,
 )
 from compress.show import Quiet, Show
+from compress.speedup import measured_speedup
 from compress.stages import fp32_engine, original_stage, step_stages
 from compress.workload import Workload
 from targets import Target
@@ -73,7 +76,7 @@ def run(
     check_sizes(workload, recipe.benchmark)
     with RunDirectory(Path(out) if out is not None else Path("runs") / recipe.name) as directory:
         show.expect(2 + len(recipe.steps) + sum(units_of(target, recipe) for target in targets))
-        bench = _prepare(recipe, workload, targets, directory, show)
+        bench = _prepare(Job(recipe, workload, directory, show), targets)
         deployments = [deploy(target, bench) for target in targets]
         timed = [deployment.torch for deployment in deployments if deployment.torch is not None]
         torch_row = _torch_row(bench, timed[0] if timed else _time_torch(bench))
@@ -96,7 +99,7 @@ def run(
             warnings=(*skipped, *_warnings(bench)),
             duration_s=time.monotonic() - started,
         )
-        _write(report, directory, {target.name for target in targets})
+        _write(report, directory)
     return report
 
 
@@ -105,10 +108,9 @@ def exit_code(report: Report) -> int:
     return 0 if all(verdict.decision in ("accepted", "not run here") for verdict in report.verdicts) else 5
 
 
-def _prepare(
-    recipe: Recipe, workload: Workload, targets: Sequence[Target], directory: RunDirectory, show: Show
-) -> Bench:
+def _prepare(job: Job, targets: Sequence[Target]) -> Bench:
     """Everything before the targets: the data, the original's own answers, and the model after each step."""
+    recipe, workload, show = job.recipe, job.workload, job.show
     with show.unit("measuring the original in torch"):
         evaluation, validation = read_split("evaluation", workload.evaluation), _validation(workload)
         calibration = calibration_of(workload, recipe.quantize.calibration_samples if recipe.quantize else 0)
@@ -119,15 +121,13 @@ def _prepare(
         value = workload.metric.value(evaluation_rows)
         show.say(f"original: {workload.metric.name} {value:.4f} on {evaluation.samples:,} evaluation samples")
     with show.unit("exporting the original"):
-        original, reference = original_stage(recipe, workload, directory)
+        original, reference = original_stage(job)
         for target in targets:
-            fp32_engine(0, original, recipe, directory, target)  # a refused operator shows before hours of training
-    stages = [original, *step_stages(recipe, workload, original, directory, show)]
+            fp32_engine(0, original, target, job)  # a refused operator shows before hours of training
+    speedup = functools.partial(measured_speedup, original=original, job=job)
+    stages = [original, *step_stages(original, job, speedup)]
     return Bench(
-        recipe=recipe,
-        workload=workload,
-        directory=directory,
-        show=show,
+        job=job,
         stages=stages,
         reference=reference,
         validation=validation,
@@ -153,7 +153,7 @@ def _original_rows(workload: Workload, split: Split, show: Show) -> np.ndarray:
 
 def _torch_row(bench: Bench, measured: Measured) -> Row:
     """The original in torch: what every difference and the second ratio of each row refer to."""
-    metric, sizes = bench.workload.metric, bench.recipe.benchmark.sizes
+    metric, sizes = bench.job.workload.metric, bench.job.recipe.benchmark.sizes
     latency = tuple(
         Latency(size, sizes, timings.threads, timings.median_s, timings.all_blocks_s)
         for size, timings in measured.timings.items()
@@ -173,18 +173,18 @@ def _torch_row(bench: Bench, measured: Measured) -> Row:
 
 
 def _time_torch(bench: Bench) -> Measured:
-    benchmark = bench.recipe.benchmark
-    inputs = {size: timing_inputs(bench.workload, benchmark, size) for size in benchmark.batch_sizes}
-    protocol = Protocol(benchmark.threads, benchmark.seconds, benchmark.processes, bench.recipe.seed)
-    return measure({"torch": bench.reference}, inputs, protocol, bench.show.track)["torch"]
+    benchmark = bench.job.recipe.benchmark
+    inputs = {size: timing_inputs(bench.job.workload, benchmark, size) for size in benchmark.batch_sizes}
+    protocol = Protocol(benchmark.threads, benchmark.seconds, benchmark.processes, bench.job.recipe.seed)
+    return measure({"torch": bench.reference}, inputs, protocol, bench.job.show.track)["torch"]
 
 
 def _hashes(recipe: Recipe, bench: Bench) -> dict[str, str]:
     return {
         "recipe": sha256_of(recipe.path),
-        "original weights": weights_hash(bench.workload.model),
+        "original weights": weights_hash(bench.job.workload.model),
         "final weights": weights_hash(bench.final.model),
-        "training data": training_fingerprint(bench.workload.train),
+        "training data": training_fingerprint(bench.job.workload.train),
         "validation data": bench.validation.fingerprint,
         "evaluation data": bench.evaluation.fingerprint,
     }
@@ -192,7 +192,7 @@ def _hashes(recipe: Recipe, bench: Bench) -> dict[str, str]:
 
 def _warnings(bench: Bench) -> tuple[str, ...]:
     told = [warning for stage in bench.stages for warning in stage.warnings]
-    if bench.recipe.quantize is not None and bench.calibration_samples < FEW_SAMPLES:
+    if bench.job.recipe.quantize is not None and bench.calibration_samples < FEW_SAMPLES:
         told.append(
             f"calibration: {bench.calibration_samples} samples; below {FEW_SAMPLES} the INT8 ranges depend on luck"
         )
@@ -204,12 +204,12 @@ def _warnings(bench: Bench) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _write(report: Report, directory: RunDirectory, targets: set[str]) -> None:
+def _write(report: Report, directory: RunDirectory) -> None:
     """The recipe as it ran and the report in its three forms, each written whole."""
     recipe = yaml.safe_dump(dict(report.recipe), sort_keys=False, allow_unicode=True)
     write_text_whole(directory.path / "recipe.yaml", recipe)
     write_text_whole(directory.path / "report.md", report_markdown(report))
     write_text_whole(directory.path / "report.html", report_html(report))
     report.write(directory.path / "report.json")
-    directory.drop_parts("artifacts", keep=targets)
+    directory.drop_leftovers()
     directory.drop_scratch()

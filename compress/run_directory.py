@@ -35,6 +35,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = FileLock(path / ".lock", timeout=0)
+        self._used: set[Path] = set()
 
     def part(self, place: str, key: Mapping[str, Any], build: Callable[[Path], None]) -> tuple[Path, bool]:
         """The finished folder at `place`, and whether it was there already; else `build` fills a temporary folder.
@@ -44,6 +45,7 @@ class RunDirectory:
             key: plain JSON values; everything that the content depends on.
         """
         final = self.path / place
+        self._used.add(final)
         digest = digest_of(key)
         if _stored_digest(final) == digest:
             return final, True
@@ -71,11 +73,13 @@ class RunDirectory:
         """Remove what was kept for resuming: everything it led to is whole."""
         shutil.rmtree(self.path / ".scratch", ignore_errors=True)
 
-    def drop_parts(self, group: str, keep: set[str]) -> None:
-        """Remove the parts directly under `group` that this run did not make: an earlier recipe's leftovers."""
-        for folder in (self.path / group).glob("*"):
-            if folder.is_dir() and folder.name not in keep:
-                shutil.rmtree(folder)
+    def drop_leftovers(self) -> None:
+        """Remove the parts that this run neither made nor reused: an earlier recipe left them."""
+        for key_file in list(self.path.rglob(KEY_FILE)):
+            if key_file.parent not in self._used:
+                shutil.rmtree(key_file.parent)
+                if not any(key_file.parent.parent.iterdir()):
+                    key_file.parent.parent.rmdir()
 
     def __enter__(self) -> Self:
         if self.path.exists() and not self.path.is_dir():

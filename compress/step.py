@@ -20,6 +20,10 @@ STEPS: dict[str, str] = {
 """Recipe key -> the step's class. `quantize` comes last: it works on the exported model, once per target."""
 
 
+Speedup = Callable[[nn.Module, str | None], float]
+"""Measures how many times faster a model runs than the original, both in FP32: (model, target's name or None)."""
+
+
 @dataclass(frozen=True)
 class StepContext:
     """What a step may use besides the model.
@@ -30,8 +34,7 @@ class StepContext:
         folder: the stage's folder, still under a temporary name; a step may keep files in it (plan.json).
         scratch: a folder that outlives an interruption and goes when the stage is whole (training checkpoints).
         seed: of the recipe.
-        speedup: measures how many times faster a model runs than the original on a target, both in FP32:
-            (model, target name or None for the first that runs here) -> ratio of median latencies.
+        speedup: measures a model against the original; None for the target takes the first that runs here.
         track: shows progress.
     """
 
@@ -40,7 +43,7 @@ class StepContext:
     folder: Path
     scratch: Path
     seed: int
-    speedup: Callable[[nn.Module, str | None], float]
+    speedup: Speedup
     track: Track = silent
 
 

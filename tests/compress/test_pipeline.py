@@ -88,7 +88,7 @@ def test_no_path_of_this_machine_is_in_anything_written(finished: tuple[Path, Pa
 
 def test_a_second_run_reuses_every_part(finished: tuple[Path, Path, Report], monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, folder, first = finished
-    monkeypatch.setattr("compress.stages._to_onnx", lambda *_: pytest.fail("exported again"))
+    monkeypatch.setattr("compress.stages.export_model", lambda *_: pytest.fail("exported again"))
     monkeypatch.setattr("compress.engines.quantize_model", lambda *_: pytest.fail("quantized again"))
     again = run(recipe, folder, skip_unavailable=True)
     assert again.hashes == first.hashes

@@ -108,5 +108,17 @@ def test_scratch_is_tied_to_its_key_and_outlives_the_process(tmp_path: Path) -> 
         assert list(directory.scratch("stages/2-distill", {"epochs": 3}).iterdir()) == []
 
 
+def test_what_an_earlier_recipe_left_goes_and_what_this_run_used_stays(tmp_path: Path) -> None:
+    with RunDirectory(tmp_path / "run") as directory:
+        for place in ("stages/1-prune", "stages/2-distill", "artifacts/openvino/int8", "artifacts/tensorrt/fp16"):
+            directory.part(place, {}, fill)
+    with RunDirectory(tmp_path / "run") as directory:
+        directory.part("stages/1-prune", {}, fill)
+        directory.part("artifacts/openvino/int8", {"new": 1}, fill)
+        directory.drop_leftovers()
+    left = {path.relative_to(tmp_path / "run").as_posix() for path in (tmp_path / "run").rglob("*") if path.is_dir()}
+    assert left == {"stages", "stages/1-prune", "artifacts", "artifacts/openvino", "artifacts/openvino/int8"}
+
+
 def test_a_key_does_not_depend_on_the_order_of_its_entries() -> None:
     assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1}) != digest_of({"a": 1, "b": 3})

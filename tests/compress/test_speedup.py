@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compress.job import Job
+from compress.load_workload import load_workload
+from compress.recipe import load_recipe
+from compress.run_directory import RunDirectory
+from compress.show import Quiet
+from compress.speedup import measured_speedup
+from compress.stages import original_stage
+from export.errors import UnsupportedError
+from tests.compress.tiny import RECIPE, write_tiny
+
+
+def test_a_model_is_timed_beside_the_original_and_other_targets_are_refused(tmp_path: Path) -> None:
+    recipe = load_recipe(write_tiny(tmp_path, RECIPE))
+    workload = load_workload(recipe)
+    with RunDirectory(tmp_path / "run") as directory:
+        job = Job(recipe, workload, directory, Quiet())
+        original, _ = original_stage(job)
+        assert 0.2 < measured_speedup(workload.model, None, original, job) < 5
+        with pytest.raises(
+            UnsupportedError, match=r"cannot measure a speed-up on openvino here; runs here: onnxruntime_mobile"
+        ):
+            measured_speedup(workload.model, "openvino", original, job)
