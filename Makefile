@@ -36,7 +36,7 @@ lock:
 	.venv-lock/bin/python -m pip install --quiet torch==2.13.0
 	.venv-lock/bin/python -m pip install --quiet ".[dev]" setuptools
 	{ echo "# Made by: make lock"; .venv-lock/bin/python -m pip freeze --all --exclude edge-compress --exclude pip \
-		| sed 's/+cpu$$//'; } > requirements.lock
+		| sed -e 's/+cpu$$//' -e '/^tensorrt/s/$$/; platform_machine == "x86_64"/'; } > requirements.lock
 	rm -rf .venv-lock
 
 clean:

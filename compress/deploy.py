@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.accuracy import score, statistics_of
 from benchmarks.latency import Measured, Protocol, measure
-from benchmarks.report import Latency, Row, Score, Verdict
+from benchmarks.report import Latency, Role, Row, Score, Verdict
 from compress.bench_inputs import timing_inputs
 from compress.engines import compiled, shipped_files
 from compress.job import Job
@@ -18,7 +18,7 @@ from compress.recipe import Recipe
 from compress.samples import Calibration, Split
 from compress.stages import ModelStage, fp32_engine
 from compress.verdict import Trial, choose, drop_of, judge
-from export.errors import QualityError, UnsupportedError
+from export.errors import CompressError, QualityError, UnsupportedError
 from targets import FP32, Engine, Scheme, Target
 
 
@@ -146,7 +146,7 @@ def _try(
         for candidate in candidates:
             try:
                 scores[candidate.scheme.name] = _score(candidate.engine, candidate.scheme, bench.validation, bench)
-            except (UnsupportedError, QualityError) as error:
+            except CompressError as error:
                 if candidate.scheme == FP32:
                     raise
                 failed.append(_failed(target, candidate.scheme, error, bench))
@@ -262,12 +262,12 @@ def _latencies(mine: Measured, fp32: Measured, torch: Measured, bench: Bench) ->
     )
 
 
-def _row(target: Target, stage: str, engine: Engine, role: str, bench: Bench) -> Row:
+def _row(target: Target, stage: str, engine: Engine, role: Role, bench: Bench) -> Row:
     return Row(
         target=target.name,
         stage=stage,
         scheme=engine.scheme,
-        role=role,  # type: ignore[arg-type]
+        role=role,
         status="measured",
         size_bytes=engine.size_bytes,
         build_s=engine.build_s,

@@ -158,6 +158,28 @@ def test_a_target_that_is_not_installed_stops_the_run_before_any_work(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_scheme_that_fails_is_a_row_with_its_reason_and_fp32_ships(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise UnsupportedError("the quantizer refuses node 'mix'")
+
+    monkeypatch.setattr("compress.engines.quantize_model", refuse)
+    recipe = write_tiny(
+        tmp_path,
+        RECIPE.replace("  - prune: {macs_ratio: 1.5, multiple_of: 1}\n", "").replace(
+            "  - distill: {epochs: 1, learning_rate: 0.01}\n", ""
+        ),
+    )
+    report = run(recipe, tmp_path / "run")
+    failed = [row for row in report.rows if row.status == "failed"]
+    assert {row.reason for row in failed} == {"the quantizer refuses node 'mix'"}
+    chosen = report.chosen("onnxruntime_mobile")
+    assert chosen is not None
+    assert chosen.scheme == "fp32"
+    assert "no other scheme was offered or could be built" in chosen.reason
+
+
 def test_an_operator_that_a_target_refuses_shows_before_any_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
