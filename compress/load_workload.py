@@ -7,7 +7,8 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -23,6 +24,9 @@ from export.errors import CompressError, InputError
 HELD_OUT = 0.1
 """Share of the training samples that serves as validation where the user gives none."""
 
+_FOLDERS: set[str] = set()
+"""Folders of the workloads that this process has loaded."""
+
 
 def load_workload(recipe: Recipe) -> Workload:
     """Import and call the user's function; check what it returns; give it a validation set if it has none.
@@ -33,9 +37,10 @@ def load_workload(recipe: Recipe) -> Workload:
     """
     file, _, function_name = recipe.workload.rpartition(":")
     where = recipe.workload
-    function = _find(_import(file, recipe.path.parent, where), function_name, where)
-    _check_arguments(function, recipe.arguments, where)
-    workload = _guarded(lambda: function(**recipe.arguments), where, "calling it")
+    with _importable(recipe.path.parent / file):
+        function = _find(_import(file, recipe.path.parent, where), function_name, where)
+        _check_arguments(function, recipe.arguments, where)
+        workload = _guarded(lambda: function(**recipe.arguments), where, "calling it")
     if not isinstance(workload, Workload):
         raise InputError(f"{where}: must return a compress.Workload, returned {type(workload).__name__}")
     _check_fields(workload, where)
@@ -63,6 +68,22 @@ def with_validation(workload: Workload, where: str) -> Workload:
     return Workload(**fields)
 
 
+@contextmanager
+def _importable(file: Path) -> Iterator[None]:
+    """While this lasts, the workload's file imports what lies beside it, and not a namesake beside an earlier workload."""
+    folder = str(file.resolve().parent)
+    for name, module in list(sys.modules.items()):
+        place = str(Path(getattr(module, "__file__", None) or "-").parent)
+        if place in _FOLDERS and place != folder and (Path(folder) / f"{name}.py").exists():
+            del sys.modules[name]
+    _FOLDERS.add(folder)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
 def _import(file: str, folder: Path, where: str) -> ModuleType:
     if not file.endswith(".py"):
         return cast(ModuleType, _guarded(lambda: importlib.import_module(file), where, "importing it"))
@@ -72,14 +93,12 @@ def _import(file: str, folder: Path, where: str) -> ModuleType:
             f"{where}: no file '{file}' beside the recipe; workload is FILE.py:FUNCTION, relative to the recipe"
         )
     spec = importlib.util.spec_from_file_location(f"compress_workload_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    sys.path.insert(0, str(path.parent))
-    try:
-        _guarded(lambda: spec.loader.exec_module(module), where, "importing it")  # type: ignore[union-attr]
-    finally:
-        sys.path.remove(str(path.parent))
+    execute = spec.loader.exec_module
+    _guarded(lambda: execute(module), where, "importing it")
     return module
 
 

@@ -61,6 +61,15 @@ def test_the_workloads_folder_is_importable_while_it_loads(tmp_path: Path) -> No
     assert next(workload.model.parameters()).shape[0] == 6
 
 
+def test_a_function_imports_its_own_neighbours_and_not_an_earlier_workloads(tmp_path: Path) -> None:
+    code = GOOD + "\ndef wide():\n    from neighbour import WIDTH\n    return made(WIDTH)\n"
+    for width in (5, 7):
+        folder = tmp_path / str(width)
+        folder.mkdir()
+        (folder / "neighbour.py").write_text(f"WIDTH = {width}\n")
+        assert next(load(folder, code, "wide").model.parameters()).shape[0] == width
+
+
 WRONG = [
     ("import nonexistent_package\n", "tiny", r"importing it raised ModuleNotFoundError at workload.py:1: No module named"),
     ("def tiny(:\n", "tiny", r"importing it raised SyntaxError"),
