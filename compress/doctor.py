@@ -9,12 +9,12 @@ from rich.table import Table
 from benchmarks.machine import fingerprint, library_versions
 from compress import __version__
 from targets import TARGETS, target_class
-from targets.isa import instruction_sets
+from targets.isa import architecture, instruction_sets, slow_int8
 
 SPEED_SETS = {
     "avx2": "FP32 on 256-bit vectors",
     "avx512f": "FP32 on 512-bit vectors",
-    "vnni": "INT8 dot products: INT8 can reach 4x FP32; without it at most about 2x on x86",
+    "vnni": "INT8 dot products: INT8 can reach 4x FP32",
     "bf16": "BF16 dot products: BF16 can reach 2x FP32",
     "amx": "INT8 and BF16 matrix tiles",
     "dotprod": "INT8 dot products on ARM",
@@ -34,6 +34,9 @@ def print_doctor(console: Console) -> None:
     for name, gives in SPEED_SETS.items():
         sets.add_row(name, "yes" if name in present else "no", gives)
     console.print(sets)
+    bound = slow_int8(present, architecture())
+    if bound is not None:
+        console.print(f"[yellow]note:[/yellow] {bound}")
     targets = Table(
         "target", "compiles here", "runs here", "schemes offered here", box=None, header_style="bold", pad_edge=False
     )

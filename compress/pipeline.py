@@ -42,6 +42,7 @@ from compress.speedup import measured_speedup
 from compress.stages import fp32_engine, original_stage, step_stages
 from compress.workload import Workload
 from targets import Target
+from targets.isa import architecture, instruction_sets, slow_int8
 
 
 def run(
@@ -196,6 +197,9 @@ def _warnings(bench: Bench) -> tuple[str, ...]:
         told.append(
             f"calibration: {bench.calibration_samples} samples; below {FEW_SAMPLES} the INT8 ranges depend on luck"
         )
+    bound = slow_int8(instruction_sets(), architecture())
+    if bench.job.recipe.quantize is not None and bound is not None:
+        told.append(bound)
     shared = len(bench.validation.digests & bench.evaluation.digests)
     if shared:
         told.append(

@@ -40,6 +40,22 @@ def architecture() -> str:
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
 
 
+def slow_int8(features: Collection[str], family: str) -> str | None:
+    """Why INT8 cannot gain on a CPU what it gains elsewhere; None where it can, or nothing is known.
+
+    Without a dot-product instruction an x86 core does 32 INT8 multiply-adds in a cycle (vpmaddubsw, then vpmaddwd)
+    where it does 16 in FP32; with one 64 (Fog, "Instruction tables", agner.org/optimize).
+    """
+    known, dots = bool(features), {"vnni", "amx", "dotprod"}.intersection(features)
+    if not known or dots:
+        return None
+    instruction, bound = ("VNNI", "about 2x") if family == "amd64" else ("dot product", "well under 4x")
+    return (
+        f"this CPU has no INT8 {instruction} instructions: INT8 is bound to {bound} FP32 here, and matrix products may even "
+        "be slower. On a device that has them it can reach 4x: measure there before you decide"
+    )
+
+
 def _flags(cpuinfo: str) -> set[str]:
     for line in cpuinfo.splitlines():
         key, _, value = line.partition(":")
