@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -44,12 +45,24 @@ def measure_size(model: nn.Module, example_inputs: Mapping[str, Tensor]) -> Mode
 
 
 def _macs(model: nn.Module, one_sample: Mapping[str, Tensor]) -> int:
-    # The counter does not know the CPU's fused attention kernel (torch 2.13 counts 0); it knows the plain one.
     training = model.training
     model.eval()
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), _countable_attention(), FlopCounterMode(display=False) as counter:
             call(model, one_sample)
     finally:
         model.train(training)
     return int(counter.get_total_flops()) // 2
+
+
+@contextmanager
+def _countable_attention() -> Iterator[None]:
+    """Plain attention kernels: torch 2.13's counter takes the CPU's fused one, and the whole fused layer of
+    nn.TransformerEncoderLayer, for nothing."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)

@@ -69,7 +69,8 @@ def original_stage(job: Job) -> tuple[ModelStage, Engine]:
 
     def build(folder: Path) -> None:
         _export_proven(workload.model, folder, StepResult(workload.model), job)
-        save_reference(workload.model, workload.example_inputs, workload.dynamic_axes, folder / "reference.pt2")
+        reference = folder / "reference.pt2"
+        save_reference(workload.model, workload.example_inputs, workload.dynamic_axes, reference, workload.output_names)
 
     folder, _ = job.directory.part("stages/0-original", key, build)
     stage = _read(folder, "original", workload.model, key)
@@ -130,10 +131,10 @@ def _step_stage(place: str, name: str, step: Step, before: ModelStage, job: Job,
     model = step.restore(copy.deepcopy(before.model), folder)
     load_weights(model, folder / "model.safetensors")
     stage = _read(folder, name, model.eval(), key)
-    done = "found finished" if reused else "done"
+    done, now, then = "found finished" if reused else "done", stage.size, before.size
     job.show.say(
-        f"{name}: {done}; {stage.size.parameters:,} parameters ({stage.size.parameters / before.size.parameters:.2f}x), "
-        f"{stage.size.macs / 1e6:,.1f} M MACs ({stage.size.macs / before.size.macs:.2f}x)"
+        f"{name}: {done}; {now.parameters:,} parameters ({now.parameters / then.parameters:.2f}x), "
+        f"{now.macs / 1e6:,.1f} M MACs ({now.macs / max(then.macs, 1):.2f}x)"
     )
     return stage
 

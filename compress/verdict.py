@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from benchmarks.report import Decision, Interval, Row, Score, Verdict
 from compress.recipe import Budget
 
+ROUNDING = 1e-9
+"""A drop of 3 in 60 samples is 0.05 and a little in floating point."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -42,7 +45,7 @@ def choose(trials: Sequence[Trial], fp32: str, budget: Budget) -> tuple[str, str
     """
     limit = budget.metric_drop
     others = [trial for trial in trials if trial.scheme != fp32]
-    accurate = [trial for trial in others if limit is None or trial.drop <= limit]
+    accurate = [trial for trial in others if limit is None or trial.drop <= limit + ROUNDING]
     faster = [trial for trial in accurate if trial.faster_than_fp32.low > 1.0]
     if faster:
         best = max(faster, key=lambda trial: trial.faster_than_fp32.value)
@@ -84,7 +87,7 @@ def _drop_line(chosen: Row, budget: Budget, higher_is_better: bool) -> tuple[str
     if budget.metric_drop is None or score is None or score.difference is None:
         return None
     drop, best = drop_of(score, higher_is_better), score.difference.high if higher_is_better else -score.difference.low
-    state = _state(drop <= budget.metric_drop, -best <= budget.metric_drop)
+    state = _state(drop <= budget.metric_drop + ROUNDING, -best <= budget.metric_drop + ROUNDING)
     change, limit = score.difference.value, budget.metric_drop
     return state, (
         f"{state}: {score.metric} changes by {change:+.4f} on {score.samples:,} evaluation samples, a loss of {limit:g} allowed"

@@ -66,7 +66,7 @@ def save_reference(
     example_inputs: Mapping[str, Tensor],
     dynamic_axes: DynamicAxes,
     path: Path,
-    output_names: Sequence[str] = ("logits",),
+    output_names: Sequence[str],
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Write the model as a torch program (.pt2) that runs without the user's code, in a worker process.
 

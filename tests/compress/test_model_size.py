@@ -46,3 +46,12 @@ def test_the_mode_is_left_as_it_was():
     assert model.training
     measure_size(model.eval(), {"x": torch.zeros(2, 4)})
     assert not model.training
+
+
+def test_torchs_own_encoder_layer_counts_its_products():
+    width, length, inner = 16, 5, 32
+    layer = nn.TransformerEncoderLayer(width, 2, inner, batch_first=True).eval()
+    size = measure_size(layer, {"src": torch.zeros(2, length, width)})
+    projections, attention, feed_forward = 4 * width * width, 2 * length * width, 2 * width * inner
+    assert size.macs == length * (projections + attention + feed_forward)
+    assert torch.backends.mha.get_fastpath_enabled()

@@ -16,6 +16,25 @@ from compress.run_directory import sha256_of
 from export.errors import EnvironmentFailure, InputError, QualityError, UnsupportedError
 from tests.compress.tiny import RECIPE, write_tiny
 
+TWO_OUTPUTS = """
+
+class Two(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, image):
+        logits = self.inner(image)
+        return logits, 2 * logits
+
+
+def two():
+    import dataclasses
+
+    made = tiny()
+    return dataclasses.replace(made, model=Two(made.model), output_names=("logits", "doubled"))
+"""
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Report]:
@@ -178,6 +197,25 @@ def test_a_scheme_that_fails_is_a_row_with_its_reason_and_fp32_ships(
     assert chosen is not None
     assert chosen.scheme == "fp32"
     assert "no other scheme was offered or could be built" in chosen.reason
+
+
+def test_a_model_with_two_outputs_goes_through(tmp_path: Path) -> None:
+    recipe = write_tiny(
+        tmp_path,
+        RECIPE.replace("workload.py:tiny", "workload.py:two").replace(
+            "  - prune: {macs_ratio: 1.5, multiple_of: 1}\n", ""
+        ),
+    )
+    with (tmp_path / "workload.py").open("a") as code:
+        code.write(TWO_OUTPUTS)
+    report = run(recipe, tmp_path / "run")
+    assert [verdict.decision for verdict in report.verdicts] == ["accepted"]
+    chosen = report.chosen("onnxruntime_mobile")
+    assert chosen is not None
+    session = onnxruntime.InferenceSession(
+        tmp_path / "run" / next(iter(chosen.files)), providers=["CPUExecutionProvider"]
+    )
+    assert [output.name for output in session.get_outputs()] == ["logits", "doubled"]
 
 
 def test_an_operator_that_a_target_refuses_shows_before_any_step(

@@ -21,6 +21,12 @@ def test_the_fastest_scheme_inside_the_budget_ships() -> None:
     assert choose(trials, "fp32", Budget(metric_drop=0.01))[0] == "b"
 
 
+def test_a_drop_of_just_the_limit_is_inside_it() -> None:
+    drop = 1.0 - 57 / 60
+    assert drop > 0.05
+    assert choose([FP32, trial("a", drop, 2.0, 1.9)], "fp32", Budget(metric_drop=0.05))[0] == "a"
+
+
 @pytest.mark.parametrize(
     ("trials", "reason"),
     [

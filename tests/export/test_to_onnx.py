@@ -159,7 +159,7 @@ def test_nan_weight_is_refused(tmp_path: Path) -> None:
 def test_reference_runs_without_the_models_code(tmp_path: Path) -> None:
     model = models.Attention().train()
     path = tmp_path / "reference.pt2"
-    inputs, outputs = save_reference(model, TEXT, TEXT_AXES, path)
+    inputs, outputs = save_reference(model, TEXT, TEXT_AXES, path, ["logits"])
     assert [spec.name for spec in inputs] == ["ids", "mask"]
     assert outputs == (TensorSpec("logits", "float32", ("batch", 2)),)
     assert b"models.py" not in path.read_bytes()

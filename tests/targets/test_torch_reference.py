@@ -17,7 +17,7 @@ from tests.targets import networks
 
 
 def _engine(model: nn.Module, inputs: dict[str, torch.Tensor], path: Path) -> Engine:
-    specs = save_reference(model, inputs, {"image": {0: "batch"}}, path)
+    specs = save_reference(model, inputs, {"image": {0: "batch"}}, path, ["logits"])
     return Engine("torch", "fp32", path, (path,), *specs, build_s=0.0)
 
 
