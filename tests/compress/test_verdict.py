@@ -21,6 +21,15 @@ def test_the_fastest_scheme_inside_the_budget_ships() -> None:
     assert choose(trials, "fp32", Budget(metric_drop=0.01))[0] == "b"
 
 
+def test_what_the_steps_lost_is_not_held_against_the_schemes() -> None:
+    final = trial("fp32", 0.07, 1.0, 0.99)
+    chosen, why = choose(
+        [final, trial("a", 0.073, 2.0, 1.9), trial("b", 0.09, 3.0, 2.9)], "fp32", Budget(metric_drop=0.01)
+    )
+    assert chosen == "a"
+    assert "held against the final model in FP32, which itself loses 0.0700 there" in why
+
+
 def test_a_drop_of_just_the_limit_is_inside_it() -> None:
     drop = 1.0 - 57 / 60
     assert drop > 0.05
