@@ -49,5 +49,7 @@ def print_doctor(console: Console) -> None:
             "" if missing else escape(target.cannot_run() or "yes"),
             "" if missing else ", ".join(scheme.name for scheme in target.schemes()),
         )
+    for column in targets.columns:
+        column.overflow = "fold"
     console.print(targets)
     console.print("versions: " + ", ".join(f"{name} {version}" for name, version in library_versions().items()))

@@ -28,4 +28,6 @@ def print_plan(plan: Plan, console: Console) -> None:
             "" if target.compiles else escape(target.runs) if target.runs else "yes",
             ", ".join(target.schemes),
         )
+    for column in table.columns:
+        column.overflow = "fold"
     console.print(table)
