@@ -152,7 +152,7 @@ def median_interval(samples_s: Sequence[float]) -> Interval:
 def _engine_points(
     target: str, colour: str, shown: Sequence[tuple[Row, Latency]], wording: MetricWording
 ) -> go.Scatter:
-    latencies = [median_interval(latency.block_medians_s) for _, latency in shown]
+    latencies = [median_interval(latency.blocks_s) for _, latency in shown]
     differences = [_difference(row) or Interval(0.0, 0.0, 0.0) for row, _ in shown]
     chosen = [row.role == "chosen" for row, _ in shown]
     return go.Scatter(
@@ -176,9 +176,9 @@ def _engine_points(
 
 
 def _block_boxes(target: str, colour: str, shown: Sequence[tuple[Row, Latency]]) -> go.Box:
-    engines = [f"{row.stage} {row.scheme}" for row, latency in shown for _ in latency.block_medians_s]
+    engines = [f"{row.stage} {row.scheme}" for row, latency in shown for _ in latency.blocks_s]
     return go.Box(
-        x=[1000 * block for _, latency in shown for block in latency.block_medians_s],
+        x=[1000 * block for _, latency in shown for block in latency.blocks_s],
         y=[[_plain(target)] * len(engines), [_plain(engine) for engine in engines]],
         name=_plain(target),
         orientation="h",
@@ -226,7 +226,7 @@ def _difference_line(
 
 def _hover(row: Row, latency: Latency, wording: MetricWording) -> str:
     score = score_of(row)
-    interval = median_interval(latency.block_medians_s)
+    interval = median_interval(latency.blocks_s)
     return "<br>".join(
         (
             _plain(f"{row.target}: {row.stage} {row.scheme}"),

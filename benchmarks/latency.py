@@ -37,9 +37,9 @@ class Timings:
         return float(np.median(np.concatenate(self.blocks_s)))
 
     @property
-    def all_blocks_s(self) -> tuple[float, ...]:
-        """The block medians of all processes, in order."""
-        return tuple(float(block) for process in self.blocks_s for block in process)
+    def by_process_s(self) -> tuple[tuple[float, ...], ...]:
+        """The block medians, one inner tuple a process."""
+        return tuple(tuple(float(block) for block in process) for process in self.blocks_s)
 
     def faster_than(self, other: Timings) -> Interval:
         """How many times faster this engine is than `other`, with its 95 % interval."""

@@ -10,11 +10,13 @@ from typing import Any, Literal
 
 from export.errors import InputError
 from export.files import write_whole
+from targets.base import LayerTime
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Status = Literal["measured", "compiled", "failed", "unavailable"]
-Role = Literal["reference", "stage", "tried", "chosen"]
+Role = Literal["reference", "control", "stage", "tried", "chosen"]
+"""A "control" is the reference measured a second time against itself, in processes of its own: the A/A row."""
 Decision = Literal["accepted", "rejected", "inconclusive", "not run here", "failed"]
 
 
@@ -28,6 +30,21 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Tail:
+    """One high percentile of the seconds per call, given only where the sample supports it.
+
+    Args:
+        percentile: 0.9, 0.99 or 0.999.
+        needed: the fewest calls that support it by MLPerf's early-stopping rule.
+        value_s: the rule's estimate; None where fewer calls were made.
+    """
+
+    percentile: float
+    needed: int
+    value_s: float | None
+
+
+@dataclass(frozen=True)
 class Latency:
     """Seconds per call of one engine at one batch size, from interleaved blocks.
 
@@ -38,9 +55,69 @@ class Latency:
     sizes: Mapping[str, int]
     threads: int
     median_s: float
-    block_medians_s: tuple[float, ...]
+    block_medians_s: tuple[tuple[float, ...], ...]
+    """One inner tuple a process; all blocks, the contended ones too."""
     faster_than_torch: Interval | None = None
     faster_than_fp32: Interval | None = None
+    contended: int = 0
+    """Blocks that something else on the machine disturbed: their rounds are set aside while enough others remain."""
+    under_load: bool = False
+    """Too few rounds were quiet, so the contended ones count as well."""
+    calls: int = 0
+    measured_s: float = 0.0
+    """Wall time of all blocks together."""
+    tails: tuple[Tail, ...] = ()
+    distribution_s: tuple[float, ...] = ()
+    """101 evenly spaced quantiles of all calls, smallest to largest; nothing is clipped."""
+
+    @property
+    def blocks_s(self) -> tuple[float, ...]:
+        """The block medians of all processes, in order."""
+        return tuple(block for process in self.block_medians_s for block in process)
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Samples a second with several requests under way at once, in the runtime's own throughput mode.
+
+    Measured as such, in interleaved blocks; not batch size over latency.
+    """
+
+    batch_size: int
+    requests: int
+    """Requests under way at once."""
+    threads: int
+    samples_per_s: float
+    block_samples_per_s: tuple[tuple[float, ...], ...]
+    """One inner tuple a process."""
+    more_than_fp32: Interval | None = None
+    """This over the original in FP32 on the same runtime, in the same mode."""
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class before and after: the share of its samples that are predicted right.
+
+    `p_value` is that of an exact McNemar test on the class's samples alone, uncorrected.
+    """
+
+    label: str
+    samples: int
+    before: float
+    after: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Samples right in the original and wrong now, the other way round, and the exact two-sided p-value.
+
+    Source: McNemar 1947, doi:10.1007/BF02295996; exact form: binomial of the discordant pairs at 1/2.
+    """
+
+    lost: int
+    gained: int
+    p_value: float
 
 
 @dataclass(frozen=True)
@@ -55,11 +132,18 @@ class Score:
     """This minus the original, in the metric's own unit; the interval is a paired bootstrap."""
     changed: float | None = None
     """Share of samples whose predicted class is not the original's."""
+    mcnemar: McNemar | None = None
+    classes: tuple[ClassScore, ...] = ()
+    """Of a metric that classifies, on the evaluation set; in the order of the labels."""
+    calibration_error: float | None = None
+    """Expected calibration error in [0, 1], 15 bins of equal width; None where the metric keeps no probabilities."""
+    constant: str | None = None
+    """The class that every sample is given, where the engine no longer tells samples apart."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Of one fresh process: seconds to load, seconds of the first inference, peak resident bytes."""
+    """Of a fresh process, median over the processes: seconds to load and of the first inference, peak resident bytes."""
 
     load_s: float
     first_inference_s: float
@@ -83,8 +167,13 @@ class Row:
     validation: Score | None = None
     evaluation: Score | None = None
     latency: tuple[Latency, ...] = ()
+    throughput: Throughput | None = None
     footprint: Footprint | None = None
     operators: Mapping[str, int] = field(default_factory=dict)
+    layers: tuple[LayerTime, ...] = ()
+    """Where the time of one inference goes, from the runtime's own profiler, in the order of execution."""
+    findings: tuple[str, ...] = ()
+    """What is wrong with the engine's answers, a sentence each: remembered, skipped, not those of the accuracy run."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Path relative to the run's folder -> sha256."""
 
@@ -105,12 +194,35 @@ class Stage:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a target's chosen artifact is worth against the budget; `findings` are sentences, one a budget line."""
+    """What a target's chosen artifact is worth against the budget; `findings` are sentences, one a budget line.
+
+    `more_samples` and `more_seconds` say about how much more evidence an inconclusive one needs.
+    """
 
     target: str
     decision: Decision
     scheme: str
     findings: tuple[str, ...]
+    more_samples: int | None = None
+    more_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Flip:
+    """One evaluation sample, an image, whose prediction on a target is not the original's.
+
+    `pixels` is base64 of uint8 values in the order (height, width, channels).
+    """
+
+    target: str
+    sample: int
+    truth: str
+    before: str
+    after: str
+    height: int
+    width: int
+    channels: int
+    pixels: str
 
 
 @dataclass(frozen=True)
@@ -134,6 +246,9 @@ class Report:
     hashes: Mapping[str, str]
     warnings: tuple[str, ...] = ()
     duration_s: float = 0.0
+    half_width_limit: float = 0.05
+    """Above this half-width of an A/A interval the machine is called unstable."""
+    gallery: tuple[Flip, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -148,6 +263,10 @@ class Report:
     def reference(self, target: str) -> Row | None:
         """The original on a target in FP32; for "torch" the original as torch runs it."""
         return next((row for row in self.rows if row.target == target and row.role == "reference"), None)
+
+    def control(self, target: str) -> Row | None:
+        """The A/A row of a target: its reference measured against itself."""
+        return next((row for row in self.rows if row.target == target and row.role == "control"), None)
 
     def write(self, path: Path) -> None:
         """Write the JSON whole or not at all."""

@@ -254,7 +254,7 @@ def _latencies(mine: Measured, fp32: Measured, torch: Measured, bench: Bench) ->
             sizes=sizes,
             threads=timings.threads,
             median_s=timings.median_s,
-            block_medians_s=timings.all_blocks_s,
+            block_medians_s=timings.by_process_s,
             faster_than_torch=timings.faster_than(torch.timings[size]),
             faster_than_fp32=None if mine is fp32 else timings.faster_than(fp32.timings[size]),
         )

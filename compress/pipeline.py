@@ -156,7 +156,7 @@ def _torch_row(bench: Bench, measured: Measured) -> Row:
     """The original in torch: what every difference and the second ratio of each row refer to."""
     metric, sizes = bench.job.workload.metric, bench.job.recipe.benchmark.sizes
     latency = tuple(
-        Latency(size, sizes, timings.threads, timings.median_s, timings.all_blocks_s)
+        Latency(size, sizes, timings.threads, timings.median_s, timings.by_process_s)
         for size, timings in measured.timings.items()
     )
     return Row(

@@ -94,6 +94,22 @@ class Engine:
         )
 
 
+@dataclass(frozen=True)
+class LayerTime:
+    """One operator as the runtime executed it: its median time over the profiled inferences.
+
+    `name` is the runtime's own, `operator` its kind ("Convolution"), `precision` one of "fp32", "fp16", "bf16", "int8",
+    "other"; `inputs` and `outputs` are shapes, where the runtime tells.
+    """
+
+    name: str
+    operator: str
+    precision: str
+    time_s: float
+    inputs: tuple[tuple[int, ...], ...] = ()
+    outputs: tuple[tuple[int, ...], ...] = ()
+
+
 class Session(Protocol):
     """A loaded engine. `run` takes every input by name and returns every output by name."""
 

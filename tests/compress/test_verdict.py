@@ -55,7 +55,7 @@ def row(difference: Interval, ratio: Interval, size_bytes: int) -> Row:
         "openvino", "original", "int8", "chosen", "measured",
         size_bytes=size_bytes,
         evaluation=Score("accuracy", "evaluation", 1000, 0.9, difference, 0.01),
-        latency=(Latency(1, {}, 1, 0.001, (0.001,), faster_than_fp32=ratio),),
+        latency=(Latency(1, {}, 1, 0.001, ((0.001,),), faster_than_fp32=ratio),),
     )  # fmt: skip
 
 
