@@ -1,111 +1,77 @@
-"""The report's figures as plotly figures: accuracy against latency, what each step did, latency blocks, distillation."""
+"""The run's figures as plotly figures: what each step cost and bought, the epochs of a training, runs side by side."""
 
 from __future__ import annotations
 
-import html
-import math
-import statistics
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from benchmarks.chart_style import (
+    AXIS,
+    BAD,
+    COLOURS,
+    GOOD,
+    LAYOUT,
+    errors,
+    is_number,
+    plain,
+    target_colours,
+    wrapped,
+)
 from benchmarks.report import Interval, Latency, Report, Row
-from benchmarks.tables import latency_at, main_point, score_of
-from benchmarks.wording import MetricWording, milliseconds, working_point
+from benchmarks.tables import difference_of, latency_at, main_point
+from benchmarks.wording import MetricWording, milliseconds, significant
 
-COLOURS = ("#3987d8", "#e08a00", "#12a37f", "#c46aa4", "#d55e00", "#8f7ae6")
-"""One a target; told apart by colour-blind readers and on light and dark ground."""
-TORCH_COLOUR = "#8a8f98"
-LAYOUT: Mapping[str, Any] = {
-    "template": "none",
-    "paper_bgcolor": "rgba(0,0,0,0)",
-    "plot_bgcolor": "rgba(0,0,0,0)",
-    "font": {"family": "system-ui, sans-serif", "size": 12, "color": "#777c85"},
-    "margin": {"l": 50, "r": 16, "t": 24, "b": 56},
-    "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
-    "hoverlabel": {"align": "left"},
-}
-AXIS: Mapping[str, Any] = {
-    "automargin": True,
-    "gridcolor": "rgba(128,128,128,0.25)",
-    "zeroline": False,
-    "title": {"font": {"size": 12}},
-}
+STEP_WIDTH = 10
+"""Characters of a step's name in one line under the waterfall."""
 
 
-def accuracy_latency_chart(report: Report) -> go.Figure:
-    """Every engine that ran: metric difference to the original against latency, with both 95 % intervals."""
+def waterfall_chart(report: Report, target: str) -> go.Figure | None:
+    """Milliseconds that each step took off, from the original in FP32 to what ships; under it the metric's difference.
+
+    None where fewer than two of them were measured on the target.
+    """
     wording, point = MetricWording.of(report), main_point(report)
-    figure = go.Figure()
-    for target, colour in _colours(report).items():
-        drawn = [(row, latency_at(row, point)) for row in report.rows if row.target == target and point]
-        shown = [(row, latency) for row, latency in drawn if latency and _difference(row)]
-        if shown:
-            figure.add_trace(_engine_points(target, colour, shown, wording))
-    figure.update_layout(LAYOUT, height=440)
-    _latency_axis(figure, report)
-    figure.update_yaxes(
-        AXIS, zeroline=True, zerolinecolor="rgba(128,128,128,0.6)", title_text=_difference_title(wording)
+    steps = [
+        (label, row, latency)
+        for label, row in _journey(report, target)
+        if point and (latency := latency_at(row, point)) is not None
+    ]
+    if len(steps) < 2:
+        return None
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.1, row_heights=[0.6, 0.4])
+    figure.add_trace(_waterfall(steps, target_colours(report)[target]), row=1, col=1)
+    scored = [(index, row, found) for index, (_, row, _) in enumerate(steps) if (found := difference_of(row))]
+    if scored:
+        figure.add_trace(_difference_points(scored, target_colours(report)[target], wording), row=2, col=1)
+    labels = [wrapped(label, STEP_WIDTH) for label, _, _ in steps]
+    figure.update_layout(LAYOUT, height=430, showlegend=False)
+    figure.update_xaxes(
+        AXIS,
+        showgrid=False,
+        tickvals=[*range(len(steps)), len(steps)],
+        ticktext=[*labels, "ships"],
+        tickfont={"size": 11},
     )
-    drop = report.budget.get("metric_drop")
-    if isinstance(drop, (int, float)):
-        allowed = wording.scale * (-drop if report.higher_is_better else drop)
-        figure.add_hline(allowed, line={"dash": "dot", "color": "#d5463c", "width": 1})
-        figure.add_annotation(
-            x=1, xref="paper", xanchor="right", y=allowed, yanchor="top", text="the budget's limit", showarrow=False
-        )
-    return figure
-
-
-def steps_chart(report: Report) -> go.Figure:
-    """For each target, latency and metric difference after each step in FP32, and of what ships."""
-    wording, point = MetricWording.of(report), main_point(report)
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08)
-    for target, colour in _colours(report, torch=False).items():
-        steps = list(_journey(report, target))
-        latencies = [(label, latency) for label, row in steps if point and (latency := latency_at(row, point))]
-        differences = [(label, difference) for label, row in steps if (difference := _difference(row))]
-        if latencies:
-            figure.add_trace(_latency_bars(target, colour, latencies), row=1, col=1)
-        if differences:
-            figure.add_trace(_difference_line(target, colour, differences, wording), row=2, col=1)
-    figure.update_layout(LAYOUT, height=540, barmode="group", scattermode="group")
-    figure.update_xaxes(AXIS, showgrid=False)
+    figure.update_xaxes(tickangle=0 if len(steps) < 6 else 90)
     figure.update_yaxes(AXIS)
     figure.update_yaxes(title_text="latency, ms", rangemode="tozero", row=1, col=1)
-    figure.update_yaxes(
-        title_text=f"difference{wording.difference_unit.replace(' ', ', ')}", zeroline=True, row=2, col=1
-    )
-    return figure
-
-
-def latency_chart(report: Report) -> go.Figure:
-    """Every block median of every engine at the main working point, as boxes with their points."""
-    point = main_point(report)
-    figure = go.Figure()
-    engines = 0
-    for target, colour in _colours(report).items():
-        rows = [(row, latency_at(row, point)) for row in report.rows if row.target == target and point]
-        shown = [(row, latency) for row, latency in rows if latency]
-        engines += len(shown)
-        if shown:
-            figure.add_trace(_block_boxes(target, colour, shown))
-    figure.update_layout(LAYOUT, height=120 + 34 * engines, boxgap=0.25)
-    _latency_axis(figure, report)
-    figure.update_yaxes(AXIS, autorange="reversed", tickfont={"size": 11})
+    difference = f"{plain(wording.name)[:16]}<br>difference{wording.difference_unit.replace(' ', ', ')}"
+    figure.update_yaxes(title_text=difference, zeroline=True, zerolinecolor="rgba(128,128,128,0.6)", row=2, col=1)
     return figure
 
 
 def distillation_chart(epochs: Sequence[Mapping[str, Any]]) -> go.Figure | None:
     """Loss and validation metric of each epoch; None if the entries are not of that shape."""
-    if not all(isinstance(entry, Mapping) and _is_number(entry.get("epoch")) for entry in epochs):
+    if not all(isinstance(entry, Mapping) and is_number(entry.get("epoch")) for entry in epochs):
         return None
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.1)
     numbers = [entry["epoch"] for entry in epochs]
     for row, key in enumerate(("loss", "validation"), start=1):
-        values = [entry.get(key) if _is_number(entry.get(key)) else None for entry in epochs]
+        values = [entry.get(key) if is_number(entry.get(key)) else None for entry in epochs]
         line = go.Scatter(x=numbers, y=values, name=key, mode="lines+markers", line={"color": COLOURS[0]})
         figure.add_trace(line, row=row, col=1)
         figure.update_yaxes(AXIS, title_text=key, row=row, col=1)
@@ -122,11 +88,11 @@ def ratio_chart(ratios: Mapping[str, Sequence[tuple[str, Interval]]]) -> go.Figu
         intervals = [interval for _, interval in runs]
         figure.add_trace(
             go.Scatter(
-                x=[_plain(run) for run, _ in runs],
+                x=[plain(run) for run, _ in runs],
                 y=[interval.value for interval in intervals],
-                error_y=_errors(intervals, 1.0),
+                error_y=errors(intervals, 1.0),
                 mode="markers",
-                name=_plain(target),
+                name=plain(target),
                 marker={"size": 10, "color": COLOURS[index % len(COLOURS)]},
             )
         )
@@ -136,103 +102,42 @@ def ratio_chart(ratios: Mapping[str, Sequence[tuple[str, Interval]]]) -> go.Figu
     return figure
 
 
-def median_interval(samples_s: Sequence[float]) -> Interval:
-    """The median of independent samples and its distribution-free 95 % interval, from order statistics.
+def _waterfall(steps: Sequence[tuple[str, Row, Latency]], colour: str) -> go.Waterfall:
+    medians = [1000 * latency.median_s for _, _, latency in steps]
+    saved = [now - before for before, now in itertools.pairwise(medians)]
+    ends = [milliseconds(latency.median_s) for latency in (steps[0][2], steps[-1][2])]
+    return go.Waterfall(
+        x=list(range(len(steps) + 1)),
+        y=[medians[0], *saved, 0],
+        measure=["absolute", *["relative"] * len(saved), "total"],
+        text=[ends[0], *(f"{'+' if change > 0 else ''}{significant(change, 2)}" for change in saved), ends[1]],
+        textposition="outside",
+        cliponaxis=False,
+        increasing={"marker": {"color": BAD}},
+        decreasing={"marker": {"color": GOOD}},
+        totals={"marker": {"color": colour}},
+        connector={"line": {"color": "rgba(128,128,128,0.6)", "width": 1}},
+        hovertemplate="%{text} ms<extra></extra>",
+    )
 
-    With fewer than six samples no such interval reaches 95 %; the extremes then stand for it.
 
-    Source: Campbell and Gardner 1988, BMJ 296:1454, ranks n/2 - 1.96 sqrt(n)/2 and 1 + n/2 + 1.96 sqrt(n)/2.
-    """
-    ordered, size = sorted(samples_s), len(samples_s)
-    half = 1.96 * math.sqrt(size) / 2
-    low, high = max(1, round(size / 2 - half)), min(size, round(1 + size / 2 + half))
-    return Interval(statistics.median(ordered), ordered[low - 1], ordered[high - 1])
-
-
-def _engine_points(
-    target: str, colour: str, shown: Sequence[tuple[Row, Latency]], wording: MetricWording
-) -> go.Scatter:
-    latencies = [median_interval(latency.blocks_s) for _, latency in shown]
-    differences = [_difference(row) or Interval(0.0, 0.0, 0.0) for row, _ in shown]
-    chosen = [row.role == "chosen" for row, _ in shown]
+def _difference_points(scored: Sequence[tuple[int, Row, Interval]], colour: str, wording: MetricWording) -> go.Scatter:
+    intervals = [interval for _, _, interval in scored]
     return go.Scatter(
-        x=[1000 * latency.median_s for _, latency in shown],
-        y=[wording.scale * difference.value for difference in differences],
-        error_x=_errors(latencies, 1000.0),
-        error_y=_errors(differences, wording.scale),
+        x=[index for index, _, _ in scored],
+        y=[wording.scale * interval.value for interval in intervals],
+        error_y=errors(intervals, wording.scale),
         mode="markers+text",
-        name=_plain(target),
-        text=[f"<b>{_plain(row.scheme)}</b>" if ships else "" for (row, _), ships in zip(shown, chosen, strict=True)],
+        text=[wording.change(interval.value) for interval in intervals],
         textposition="top right",
+        cliponaxis=False,
         marker={
             "color": colour,
-            "size": [14 if ships else 9 for ships in chosen],
-            "symbol": ["star" if ships else "circle" for ships in chosen],
-            "opacity": 1,
+            "size": 9,
+            "symbol": ["circle" if row.evaluation else "circle-open" for _, row, _ in scored],
         },
-        customdata=[_hover(row, latency, wording) for row, latency in shown],
+        customdata=[wording.difference(interval) + wording.difference_unit for interval in intervals],
         hovertemplate="%{customdata}<extra></extra>",
-    )
-
-
-def _block_boxes(target: str, colour: str, shown: Sequence[tuple[Row, Latency]]) -> go.Box:
-    engines = [f"{row.stage} {row.scheme}" for row, latency in shown for _ in latency.blocks_s]
-    return go.Box(
-        x=[1000 * block for _, latency in shown for block in latency.blocks_s],
-        y=[[_plain(target)] * len(engines), [_plain(engine) for engine in engines]],
-        name=_plain(target),
-        orientation="h",
-        boxpoints="all",
-        jitter=0.5,
-        pointpos=0,
-        marker={"color": colour, "size": 3, "opacity": 0.5},
-        line={"width": 1},
-        showlegend=False,
-    )
-
-
-def _latency_bars(target: str, colour: str, latencies: Sequence[tuple[str, Latency]]) -> go.Bar:
-    return go.Bar(
-        x=[label for label, _ in latencies],
-        y=[1000 * latency.median_s for _, latency in latencies],
-        text=[milliseconds(latency.median_s) for _, latency in latencies],
-        name=_plain(target),
-        legendgroup=_plain(target),
-        textposition="outside",
-        textangle=0,
-        cliponaxis=False,
-        marker={"color": colour},
-        hovertemplate="%{x}: %{text} ms",
-    )
-
-
-def _difference_line(
-    target: str, colour: str, differences: Sequence[tuple[str, Interval]], wording: MetricWording
-) -> go.Scatter:
-    intervals = [interval for _, interval in differences]
-    return go.Scatter(
-        x=[label for label, _ in differences],
-        y=[wording.scale * interval.value for interval in intervals],
-        error_y=_errors(intervals, wording.scale),
-        mode="markers",
-        name=_plain(target),
-        legendgroup=_plain(target),
-        showlegend=False,
-        marker={"color": colour, "size": 9},
-        text=[wording.difference(interval) + wording.difference_unit for interval in intervals],
-        hovertemplate="%{x}: %{text}",
-    )
-
-
-def _hover(row: Row, latency: Latency, wording: MetricWording) -> str:
-    score = score_of(row)
-    interval = median_interval(latency.blocks_s)
-    return "<br>".join(
-        (
-            _plain(f"{row.target}: {row.stage} {row.scheme}"),
-            f"{milliseconds(latency.median_s)} ms [{milliseconds(interval.low)}, {milliseconds(interval.high)}]",
-            f"{wording.difference(score.difference)}{wording.difference_unit} on {score.split}" if score else "",
-        )
     )
 
 
@@ -240,53 +145,7 @@ def _journey(report: Report, target: str) -> Iterable[tuple[str, Row]]:
     """The original, the stages in FP32 and what ships, with the words under them."""
     for row in report.rows:
         if row.target == target and row.role in ("reference", "stage"):
-            yield _plain(row.stage), row
+            yield row.stage, row
     chosen = report.chosen(target)
     if chosen:
-        yield "what ships", chosen
-
-
-def _colours(report: Report, torch: bool = True) -> dict[str, str]:
-    colours = {target: COLOURS[index % len(COLOURS)] for index, target in enumerate(report.targets)}
-    return {"torch": TORCH_COLOUR, **colours} if torch else colours
-
-
-def _difference(row: Row) -> Interval | None:
-    """To the original in torch, which differs from itself by nothing; None where nothing was scored."""
-    score = score_of(row)
-    return (score.difference or Interval(0.0, 0.0, 0.0)) if score else None
-
-
-def _errors(intervals: Sequence[Interval], scale: float) -> dict[str, Any]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [scale * (interval.high - interval.value) for interval in intervals],
-        "arrayminus": [scale * (interval.value - interval.low) for interval in intervals],
-        "thickness": 1,
-        "width": 3,
-    }
-
-
-def _latency_axis(figure: go.Figure, report: Report) -> None:
-    """Milliseconds; logarithmic with ticks at 1, 2 and 5 where the engines lie far apart."""
-    point = main_point(report)
-    found = [latency.median_s for row in report.rows if point and (latency := latency_at(row, point))]
-    title = f"ms ({_plain(working_point(point))})" if point else "ms"
-    figure.update_xaxes(AXIS, title_text=title)
-    if found and max(found) > 4 * min(found):
-        ticks = [factor * 10.0**power for power in range(-6, 7) for factor in (1, 2, 5)]
-        figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
-
-
-def _difference_title(wording: MetricWording) -> str:
-    return f"{_plain(wording.name)} difference to the original{wording.difference_unit.replace(' ', ', ')}"
-
-
-def _plain(text: str) -> str:
-    """Text that plotly shows as it is: it would read tags as markup."""
-    return html.escape(text, quote=False)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+        yield chosen.scheme, chosen

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
+import numpy as np
+
+from benchmarks.comparable import (
+    machine_differences,
+    metric_differences,
+    point_differences,
+    runtime_differences,
+    same_evaluation_data,
+    unsteadiness,
+)
+from benchmarks.moves import Move, latency_move, metric_move, percent, percent_ends, ratio_move, size_move
 from benchmarks.report import Decision, Interval, Latency, Report, Score
-from benchmarks.tables import Line, Table, latency_at, main_point
-from benchmarks.wording import MISSING, MetricWording, byte_size, milliseconds, ratio, signed, working_point
+from benchmarks.samples_file import key_of
+from benchmarks.tables import latency_at, main_point
+from benchmarks.wording import MetricWording, byte_size, times
 from export.errors import InputError
 
-Figure = Literal["size", "metric", "difference", "latency", "speedup"]
+Figure = Literal["size", "metric", "latency", "speedup"]
+Samples = Mapping[str, Mapping[str, np.ndarray]]
+"""Run -> what its samples.npz holds."""
 
-RUNTIME_LIBRARIES: Mapping[str, tuple[str, ...]] = {
-    "openvino": ("openvino",),
-    "onnxruntime_mobile": ("onnxruntime",),
-    "tensorrt": ("tensorrt", "tensorrt-rtx"),
-}
-"""Target -> the distributions whose version decides its latency; for a target not named here every version does."""
+SIZE_TOLERANCE = 0.01
+"""Growth of the bytes from which on a run got worse; below, a compiler's version shows."""
 
-
-@dataclass(frozen=True)
-class Move:
-    """From the first run to another: relative for size, latency and speed-up, in the metric's unit for the rest.
-
-    `real` says whether the two 95 % intervals do not overlap; None where there are no intervals.
-    """
-
-    change: float
-    real: bool | None = None
+_RANKS: Mapping[Decision, int] = {"accepted": 0, "inconclusive": 1, "not run here": 1, "rejected": 2, "failed": 3}
 
 
 @dataclass(frozen=True)
@@ -55,19 +56,34 @@ class TargetComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs by the label they were given; `refusals` are sentences on what is not compared and why."""
+    """Runs by the label they were given, and sentences on them.
+
+    Args:
+        refusals: what is not compared, and why.
+        worse: what really got worse than in the first run.
+        across: what differs between runs whose latencies are compared because the user asked for it.
+    """
 
     runs: tuple[str, ...]
     wording: MetricWording
     targets: tuple[TargetComparison, ...]
     refusals: tuple[str, ...]
+    worse: tuple[str, ...] = ()
+    across: tuple[str, ...] = ()
 
 
-def compare(reports: Sequence[tuple[str, Report]]) -> Comparison:
+def compare(
+    reports: Sequence[tuple[str, Report]], samples: Samples | None = None, *, across: bool = False
+) -> Comparison:
     """Put labelled reports side by side, each against the first.
 
-    Latencies are compared only between equal machines, equal versions of the target's runtime and equal batch
-    sizes; metrics only where name, samples and evaluation data are the same.
+    Latencies are compared only at equal batch sizes, where the A/A rows of both runs were steady, and between equal
+    machines and equal versions of the target's runtime; metrics only where name, samples and evaluation data are the
+    same.
+
+    Args:
+        samples: for each label the per-sample statistics that its run keeps; they make the metric's interval sharper.
+        across: compare latencies between different machines and versions all the same.
 
     Raises:
         InputError: with fewer than two reports, or if a label stands twice.
@@ -79,31 +95,19 @@ def compare(reports: Sequence[tuple[str, Report]]) -> Comparison:
     if repeated:
         raise InputError(f"compare: run {', '.join(repeated)} stands twice; give each run once")
     names = list(dict.fromkeys(target for _, report in reports for target in report.targets))
-    targets = tuple(TargetComparison(target, tuple(_shipped_by_run(target, reports))) for target in names)
-    refusals = dict.fromkeys(refusal for target in names for refusal in _refusals(target, reports))
-    return Comparison(tuple(labels), MetricWording.of(reports[0][1]), targets, tuple(refusals))
-
-
-def comparison_table(comparison: Comparison) -> Table:
-    """Under each target a line a run, and under each but the first what moved."""
-    wording = comparison.wording
-    headers = (
-        "run",
-        "verdict",
-        "ships",
-        "size",
-        f"{wording.name}\n{wording.unit.strip()}".rstrip(),
-        f"difference\n{wording.difference_unit.strip()} [95 %]".replace("\n [", "\n["),
-        "median\nms",
-        "faster than\nruntime FP32",
+    told = dict.fromkeys(found for target in names for found in _differences(target, reports, across))
+    targets = tuple(
+        TargetComparison(target, tuple(_shipped_by_run(target, reports, samples or {}, across))) for target in names
     )
-    lines: list[Line] = []
-    for target in comparison.targets:
-        lines.append(Line((target.target,), "heading"))
-        for shipped in target.runs:
-            lines.append(Line(_figures(shipped, wording)))
-            lines += [Line(_moves(shipped, wording), "dim")] if shipped.moves else []
-    return Table("Run by run", headers, tuple(lines), text_columns=3, optional=(4, 2), notes=_notes(comparison))
+    wording, better_up = MetricWording.of(reports[0][1]), reports[0][1].higher_is_better
+    return Comparison(
+        tuple(labels),
+        wording,
+        targets,
+        refusals=tuple(found.sentence for found in told if not found.compared),
+        worse=tuple(sentence for target in targets for sentence in _worse(target, labels, wording, better_up)),
+        across=tuple(found.sentence for found in told if found.compared),
+    )
 
 
 def shipped_ratios(comparison: Comparison) -> dict[str, list[tuple[str, Interval]]]:
@@ -119,27 +123,54 @@ def shipped_ratios(comparison: Comparison) -> dict[str, list[tuple[str, Interval
     return {target: runs for target, runs in found.items() if runs}
 
 
-def machine_differences(one: Report, other: Report) -> tuple[str, ...]:
-    """What differs between the two machines, in words."""
-    return tuple(_differing(one.machine, other.machine))
+@dataclass(frozen=True)
+class _Difference:
+    """A sentence on what differs, and whether that is compared all the same."""
+
+    sentence: str
+    compared: bool = False
 
 
-def runtime_differences(one: Report, other: Report, target: str) -> tuple[str, ...]:
-    """Which libraries that decide a target's latency differ, in words."""
-    known = RUNTIME_LIBRARIES.get(target, (*one.versions, *other.versions))
-    versions = [{name: report.versions[name] for name in known if name in report.versions} for report in (one, other)]
-    return tuple(_differing(*versions))
-
-
-def _shipped_by_run(target: str, reports: Sequence[tuple[str, Report]]) -> Iterable[Shipped]:
-    first: Shipped | None = None
-    for index, (label, report) in enumerate(reports):
+def _differences(target: str, reports: Sequence[tuple[str, Report]], across: bool) -> Iterable[_Difference]:
+    first_label, first = reports[0]
+    if target not in first.targets:
+        return
+    for label, report in reports[1:]:
         if target not in report.targets:
             continue
-        shipped = _shipped(label, report, target)
-        if index == 0:
-            first = shipped
-        yield shipped if first is None or index == 0 else _with_moves(first, shipped, reports[0][1], report, target)
+        pair, refused = f"{label} against {first_label}", "are compared, though" if across else "are not compared,"
+        if found := machine_differences(first, report):
+            yield _Difference(f"{pair}: latencies {refused} the machines differ: {'; '.join(found)}", across)
+        if found := runtime_differences(first, report, target):
+            yield _Difference(
+                f"{pair}: latencies on {target} {refused} the runtimes differ: {'; '.join(found)}", across
+            )
+        if found := point_differences(first, report):
+            yield _Difference(f"{pair}: latencies are not compared, they were measured differently: {'; '.join(found)}")
+        if found := metric_differences(first, report):
+            yield _Difference(f"{pair}: the metric is not compared: {'; '.join(found)}")
+        for name, run in reports[0], (label, report):
+            if why := unsteadiness(run, target):
+                yield _Difference(f"{pair}: latencies on {target} are not compared: {name}: {why}")
+
+
+def _shipped_by_run(
+    target: str, reports: Sequence[tuple[str, Report]], samples: Samples, across: bool
+) -> Iterable[Shipped]:
+    first_label, first_report = reports[0]
+    first = _shipped(first_label, first_report, target) if target in first_report.targets else None
+    if first:
+        yield first
+    for label, report in reports[1:]:
+        if target not in report.targets:
+            continue
+        now = _shipped(label, report, target)
+        if first is None:
+            yield now
+            continue
+        rows = [samples.get(run, {}).get(key_of(target)) for run in (first_label, label)]
+        pair = (rows[0], rows[1]) if rows[0] is not None and rows[1] is not None else None
+        yield replace(now, moves=_moved(first, now, first_report, report, target, pair, across))
 
 
 def _shipped(label: str, report: Report, target: str) -> Shipped:
@@ -151,114 +182,67 @@ def _shipped(label: str, report: Report, target: str) -> Shipped:
     return Shipped(label, decision, chosen.scheme, chosen.size_bytes, chosen.evaluation, latency)
 
 
-def _with_moves(first: Shipped, now: Shipped, before_report: Report, report: Report, target: str) -> Shipped:
+def _moved(
+    first: Shipped,
+    now: Shipped,
+    before_report: Report,
+    report: Report,
+    target: str,
+    rows: tuple[np.ndarray, np.ndarray] | None,
+    across: bool,
+) -> dict[Figure, Move]:
     moves: dict[Figure, Move] = {}
     if first.size_bytes and now.size_bytes:
-        moves["size"] = Move(now.size_bytes / first.size_bytes - 1)
-    if first.score and now.score and not _metric_differences(before_report, report):
-        moves["metric"] = Move(now.score.value - first.score.value)
-        if first.score.difference and now.score.difference:
-            moves["difference"] = _interval_move(first.score.difference, now.score.difference, relative=False)
-    if first.latency and now.latency and not _latency_differences(before_report, report, target):
-        moves["latency"] = Move(now.latency.median_s / first.latency.median_s - 1)
+        moves["size"] = size_move(first.size_bytes, now.size_bytes)
+    if first.score and now.score and not metric_differences(before_report, report):
+        same = same_evaluation_data(before_report, report)
+        moves["metric"] = metric_move(first.score, now.score, rows if same else None)
+    if first.latency and now.latency and _may_compare_speed(before_report, report, target, across):
+        moves["latency"] = latency_move(first.latency, now.latency)
         if first.latency.faster_than_fp32 and now.latency.faster_than_fp32:
-            moves["speedup"] = _interval_move(
-                first.latency.faster_than_fp32, now.latency.faster_than_fp32, relative=True
-            )
-    return Shipped(now.run, now.decision, now.scheme, now.size_bytes, now.score, now.latency, moves)
+            moves["speedup"] = ratio_move(first.latency.faster_than_fp32, now.latency.faster_than_fp32)
+    return moves
 
 
-def _interval_move(before: Interval, now: Interval, relative: bool) -> Move:
-    change = now.value / before.value - 1 if relative else now.value - before.value
-    return Move(change, real=now.low > before.high or now.high < before.low)
+def _may_compare_speed(one: Report, other: Report, target: str, across: bool) -> bool:
+    if point_differences(one, other) or unsteadiness(one, target) or unsteadiness(other, target):
+        return False
+    return across or not (machine_differences(one, other) or runtime_differences(one, other, target))
 
 
-def _refusals(target: str, reports: Sequence[tuple[str, Report]]) -> Iterable[str]:
-    first_label, first = reports[0]
-    for label, report in reports[1:]:
-        pair = f"{label} against {first_label}"
-        if found := machine_differences(first, report):
-            yield f"{pair}: latencies are not compared, the machines differ: {'; '.join(found)}"
-        if found := runtime_differences(first, report, target):
-            yield f"{pair}: latencies on {target} are not compared, the runtimes differ: {'; '.join(found)}"
-        if found := _point_differences(first, report):
-            yield f"{pair}: latencies are not compared, they were measured differently: {'; '.join(found)}"
-        if found := _metric_differences(first, report):
-            yield f"{pair}: the metric is not compared: {'; '.join(found)}"
+def _worse(target: TargetComparison, labels: Sequence[str], wording: MetricWording, better_up: bool) -> Iterable[str]:
+    """What really got worse; a plain latency is no ground for it, for it was not measured beside the other."""
+    first = target.runs[0]
+    if first.run != labels[0]:
+        return
+    present = {shipped.run: shipped for shipped in target.runs}
+    for label in labels[1:]:
+        place = f"{label} against {labels[0]}: {target.target}"
+        now = present.get(label)
+        if now is None:
+            if first.decision == "accepted":
+                yield f"{place}: verdict accepted → not in the run"
+            continue
+        if _RANKS[now.decision] > _RANKS[first.decision]:
+            yield f"{place}: verdict {first.decision} → {now.decision}"
+        yield from (f"{place}: {text}" for text in _worse_figures(first, now, wording, better_up))
 
 
-def _latency_differences(one: Report, other: Report, target: str) -> tuple[str, ...]:
-    return (*machine_differences(one, other), *runtime_differences(one, other, target), *_point_differences(one, other))
+def _worse_figures(first: Shipped, now: Shipped, wording: MetricWording, better_up: bool) -> Iterable[str]:
+    metric, speedup, size = (now.moves.get(figure) for figure in ("metric", "speedup", "size"))
+    if metric and metric.interval and metric.real and (metric.change < 0) == better_up:
+        assert first.score and now.score
+        change = f"{wording.difference(metric.interval)}{wording.difference_unit}"
+        values = f"{wording.value(first.score.value)} → {wording.value(now.score.value)}{wording.unit}"
+        yield f"{wording.name} {values} ({change}{_discordant(metric)})"
+    if speedup and speedup.real and speedup.change < 0:
+        assert first.latency and first.latency.faster_than_fp32 and now.latency and now.latency.faster_than_fp32
+        before, after = first.latency.faster_than_fp32.value, now.latency.faster_than_fp32.value
+        yield f"speed-up over the runtime's FP32 {times(before)}x → {times(after)}x ({percent(speedup)} {percent_ends(speedup)})"
+    if size and size.change > SIZE_TOLERANCE:
+        yield f"size {byte_size(first.size_bytes)} → {byte_size(now.size_bytes)} ({percent(size)})"
 
 
-def _point_differences(one: Report, other: Report) -> tuple[str, ...]:
-    points = [main_point(report) for report in (one, other)]
-    words = [working_point(point) if point else "" for point in points]
-    return () if words[0] == words[1] or not all(words) else (f"{words[0]} → {words[1]}",)
-
-
-def _metric_differences(one: Report, other: Report) -> tuple[str, ...]:
-    facts = [_metric_facts(report) for report in (one, other)]
-    return tuple(_differing(*facts))
-
-
-def _metric_facts(report: Report) -> dict[str, Any]:
-    samples = {row.evaluation.samples for row in report.rows if row.evaluation}
-    data = {name: digest for name, digest in report.hashes.items() if "evaluation" in name}
-    return {"metric": report.metric, "evaluation samples": sorted(samples), **data}
-
-
-def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterable[str]:
-    for key in dict.fromkeys((*one, *other)):
-        before, now = one.get(key), other.get(key)
-        if isinstance(before, (list, tuple)) and isinstance(now, (list, tuple)):
-            gone, new = ([str(x) for x in xs if x not in ys] for xs, ys in ((before, now), (now, before)))
-            changes = [f"{word} {', '.join(names)}" for word, names in (("without", gone), ("with", new)) if names]
-            if changes:
-                yield f"{key} {' and '.join(changes)}"
-        elif before != now:
-            yield f"{key} {'absent' if before is None else before} → {'absent' if now is None else now}"
-
-
-def _figures(shipped: Shipped, wording: MetricWording) -> tuple[str, ...]:
-    score, latency = shipped.score, shipped.latency
-    return (
-        f"  {shipped.run}",
-        shipped.decision,
-        shipped.scheme,
-        byte_size(shipped.size_bytes),
-        wording.value(score.value) if score else MISSING,
-        wording.difference(score.difference if score else None),
-        milliseconds(latency.median_s if latency else None),
-        ratio(latency.faster_than_fp32 if latency else None),
-    )
-
-
-def _moves(shipped: Shipped, wording: MetricWording) -> tuple[str, ...]:
-    moves = shipped.moves
-    refused = "refused" if shipped.latency and "latency" not in moves else ""
-    return (
-        "    change",
-        "",
-        "",
-        _relative(moves.get("size")),
-        wording.change(moves["metric"].change) if "metric" in moves else "",
-        wording.change(moves["difference"].change) + _realness(moves["difference"]) if "difference" in moves else "",
-        _relative(moves.get("latency")) or refused,
-        _relative(moves.get("speedup")) or refused,
-    )
-
-
-def _relative(move: Move | None) -> str:
-    return f"{signed(100 * move.change, 1)} %{_realness(move)}" if move else ""
-
-
-def _realness(move: Move) -> str:
-    return "" if move.real is None else (" real" if move.real else " unsure")
-
-
-def _notes(comparison: Comparison) -> tuple[str, ...]:
-    return (
-        f"Change: against {comparison.runs[0]}. Real: the two 95 % intervals do not overlap; unsure: they do.",
-        "Latencies of two runs were not measured side by side; the ratio within each run is the safer figure.",
-    )
+def _discordant(move: Move) -> str:
+    test = move.mcnemar
+    return f"; {test.lost:,} samples lost, {test.gained:,} gained, McNemar p {test.p_value:.2g}" if test else ""

@@ -1,124 +1,342 @@
-"""Latency of several engines, interleaved: blocks of calls in random order, every round holds each engine once."""
+"""Latency and throughput of several engines, interleaved: blocks of calls in random order, each round holds each once."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
-from benchmarks.report import Footprint, Interval
+from benchmarks.answers import Answers, answers_of, remembered, wrong_answers
+from benchmarks.report import Footprint, Interval, Latency, Throughput
 from benchmarks.statistics import ratio_interval
-from benchmarks.worker import Worker
+from benchmarks.tails import tails
+from benchmarks.worker import Answer, Block, Worker
 from export.progress import Track, silent
 from targets import Engine
 
-BLOCK_S = 0.08
+BLOCK_S = 0.06
 """A block long enough that the clock and the exchange with the worker are nothing, short enough to interleave finely."""
-WARMUP_S = 0.3
-MIN_ROUNDS = 8
+WARMUP_S = 0.2
+MIN_ROUNDS = 4
+"""In each process; half of them quiet are enough to leave the contended ones out."""
+CONTROL = "control"
+"""Name in the result of the reference measured a second time against itself."""
+
+Pool = Sequence[Mapping[str, np.ndarray]]
+"""Distinct inputs of equal shapes; timed calls run on variations of them that no engine has seen."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How to measure.
+
+    Args:
+        threads: of each runtime; in throughput mode the cores that it may use.
+        seconds: each engine's measuring time at each batch size, at most, over all its processes.
+        processes: fresh processes of each engine, at least; twice as many at most.
+        half_width: of the 95 % interval of the ratios asked for, relative; when they all reach it measuring stops.
+        mode: seconds of a call by itself, or seconds of wall time per call with several under way at once.
+    """
+
+    threads: int = 1
+    seconds: float = 6.0
+    processes: int = 5
+    half_width: float = 0.01
+    seed: int = 0
+    mode: Literal["latency", "throughput"] = "latency"
+
+    @property
+    def most_processes(self) -> int:
+        return 2 * self.processes
+
+    @property
+    def slice_s(self) -> float:
+        """Measuring time of an engine in one process."""
+        return self.seconds / self.most_processes
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Raw block medians of one engine at one batch size, in seconds, one array of shape (rounds,) a process.
+    """Raw measurements of one engine at one batch size, one array of shape (rounds,) a process.
 
     Round r of process p happened beside round r of process p of every other engine of the same measurement.
+
+    Args:
+        blocks_s: each block's median call, or in throughput mode its wall time per call.
+        quiet: whether the block was undisturbed.
+        calls_s: every call of every block.
+        requests: calls under way at once.
     """
 
     batch_size: int
     threads: int
     blocks_s: tuple[np.ndarray, ...]
+    quiet: tuple[np.ndarray, ...]
+    calls_s: np.ndarray
+    measured_s: float
+    requests: int = 1
 
     @property
     def median_s(self) -> float:
-        return float(np.median(np.concatenate(self.blocks_s)))
+        kept = [blocks[rounds] for blocks, rounds in zip(self.blocks_s, map(_kept, self.quiet), strict=True)]
+        return float(np.median(np.concatenate(kept)))
 
     @property
     def by_process_s(self) -> tuple[tuple[float, ...], ...]:
-        """The block medians, one inner tuple a process."""
+        """All block medians, one inner tuple a process."""
         return tuple(tuple(float(block) for block in process) for process in self.blocks_s)
 
+    @property
+    def contended(self) -> int:
+        """Blocks that something else on the machine disturbed."""
+        return sum(int((~quiet).sum()) for quiet in self.quiet)
+
+    @property
+    def under_load(self) -> bool:
+        """Whether in most processes too few rounds were quiet, so that contended ones count too."""
+        return 2 * sum(not _enough(quiet) for quiet in self.quiet) > len(self.quiet)
+
     def faster_than(self, other: Timings) -> Interval:
-        """How many times faster this engine is than `other`, with its 95 % interval."""
-        return ratio_interval(other.blocks_s, self.blocks_s)
+        """How many times faster this engine is than `other`, with its 95 % interval, over the rounds quiet for both."""
+        rounds = [_kept(mine & theirs) for mine, theirs in zip(self.quiet, other.quiet, strict=True)]
+        return ratio_interval(_chosen(other.blocks_s, rounds), _chosen(self.blocks_s, rounds))
+
+    def latency(
+        self, sizes: Mapping[str, int], over_torch: Timings | None = None, over_fp32: Timings | None = None
+    ) -> Latency:
+        """These measurements as the report holds them, with the ratios to the original in torch and in FP32."""
+        return Latency(
+            batch_size=self.batch_size,
+            sizes=sizes,
+            threads=self.threads,
+            median_s=self.median_s,
+            block_medians_s=self.by_process_s,
+            faster_than_torch=self.faster_than(over_torch) if over_torch else None,
+            faster_than_fp32=self.faster_than(over_fp32) if over_fp32 else None,
+            contended=self.contended,
+            under_load=self.under_load,
+            calls=len(self.calls_s),
+            measured_s=self.measured_s,
+            tails=tails(self.calls_s),
+            distribution_s=tuple(float(value) for value in np.quantile(self.calls_s, np.linspace(0, 1, 101))),
+        )
+
+    def throughput(self, over_fp32: Timings | None = None) -> Throughput:
+        """These measurements, taken in throughput mode, as the report holds them."""
+        rate = tuple(tuple(self.batch_size / block for block in process) for process in self.by_process_s)
+        return Throughput(
+            batch_size=self.batch_size,
+            requests=self.requests,
+            threads=self.threads,
+            samples_per_s=self.batch_size / self.median_s,
+            block_samples_per_s=rate,
+            more_than_fp32=self.faster_than(over_fp32) if over_fp32 else None,
+        )
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One engine's timings by batch size, and its footprint in a fresh process."""
+    """One engine's timings by batch size, its footprint in a fresh process, and what is wrong with its answers."""
 
     timings: Mapping[int, Timings]
     footprint: Footprint
+    findings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """How to measure; `seconds` is each engine's measuring time at each batch size, over all its processes."""
+@dataclass
+class _Record:
+    """What has been measured of one engine so far, by batch size."""
 
-    threads: int = 1
-    seconds: float = 4.0
-    processes: int = 2
-    seed: int = 0
+    blocks: dict[int, list[list[Block]]] = field(default_factory=lambda: defaultdict(list))
+    new_s: list[float] = field(default_factory=list)
+    repeated_s: list[float] = field(default_factory=list)
+    footprints: list[Footprint] = field(default_factory=list)
+    requests: int = 1
 
 
 def measure(
     engines: Mapping[str, Engine],
-    inputs: Mapping[int, Mapping[str, np.ndarray]],
+    inputs: Mapping[int, Pool],
     protocol: Protocol,
+    *,
+    control: str | None = None,
+    pairs: Iterable[tuple[str, str]] | None = None,
+    expected: Mapping[str, Mapping[int, Answers]] | None = None,
     track: Track = silent,
 ) -> dict[str, Measured]:
     """Time all engines against each other.
 
+    Measuring goes on in fresh processes until the ratios of `pairs` are as narrow as the protocol asks and the
+    reference against itself covers 1.0, or until the time is up; never because a ratio looks good.
+
     Args:
         engines: by the name they have in the result.
-        inputs: for each batch size the named arrays to run on, the same for every engine.
-
-    Returns:
-        For each engine its timings and footprint.
+        inputs: for each batch size the pool to run on, the same for every engine.
+        control: the engine that is measured twice, against itself: the A/A row, named CONTROL in the result.
+        pairs: names of the engines whose ratios decide when to stop; by default each against the first.
+        expected: the answers of the accuracy run to each pool (`benchmarks.answers`); engines not in it first answer
+            in a process of their own.
     """
-    blocks: dict[tuple[str, int], list[np.ndarray]] = {(name, size): [] for name in engines for size in inputs}
-    footprints: dict[str, Footprint] = {}
-    for process in range(protocol.processes):
-        with ExitStack() as stack:
-            workers = {name: stack.enter_context(Worker(engine, protocol.threads)) for name, engine in engines.items()}
-            for size, arrays in inputs.items():
-                calls = {name: _warm_up(name, worker, arrays, protocol, footprints) for name, worker in workers.items()}
-                rounds = _rounds(protocol, calls)
-                label = f"timing {len(engines)} engines, batch {size}, process {process + 1}/{protocol.processes}"
-                generator = random.Random(protocol.seed * 1000 + process)
-                medians: dict[str, list[float]] = {name: [] for name in engines}
-                for _ in track(range(rounds), label, rounds):
-                    for name in generator.sample(list(workers), len(workers)):
-                        medians[name].append(float(np.median(workers[name].block(calls[name][0]).call_s)))
-                for name, values in medians.items():
-                    blocks[name, size].append(np.array(values))
+    if control is not None:
+        engines = {**engines, CONTROL: engines[control]}
+    first = next(iter(engines))
+    asked = list(pairs) if pairs is not None else [(name, first) for name in engines if name not in (first, CONTROL)]
+    asked += [(CONTROL, control)] if control is not None else []
+    records = {name: _Record() for name in engines}
+    for process in range(protocol.most_processes):
+        _one_process(process, engines, inputs, protocol, records, track)
+        timed = {name: _timings(record, protocol) for name, record in records.items()}
+        if process + 1 >= protocol.processes and _narrow(timed, asked, protocol.half_width):
+            break
+    answers = dict(expected or {})
+    if protocol.mode == "latency":
+        for name in engines:
+            if control is not None and name == CONTROL:
+                answers[name] = answers[control]
+            elif name not in answers:
+                answers[name] = {
+                    size: answers_of(engines[name], pool, protocol.threads) for size, pool in inputs.items()
+                }
     return {
-        name: Measured(
-            {size: Timings(size, protocol.threads, tuple(blocks[name, size])) for size in inputs}, footprints[name]
-        )
-        for name in engines
+        name: Measured(timed[name], _typical(record.footprints), _findings(record, answers.get(name, {})))
+        for name, record in records.items()
     }
 
 
-def _warm_up(
-    name: str, worker: Worker, arrays: Mapping[str, np.ndarray], protocol: Protocol, footprints: dict[str, Footprint]
-) -> tuple[int, float]:
-    """Warm the engine up; the number of calls that fill a block, and the seconds of one call."""
-    worker.prepare(arrays)
-    first = worker.block(1).call_s[0]
+def _one_process(
+    process: int,
+    engines: Mapping[str, Engine],
+    inputs: Mapping[int, Pool],
+    protocol: Protocol,
+    records: Mapping[str, _Record],
+    track: Track,
+) -> None:
+    """A fresh process of every engine, and rounds of blocks at every batch size."""
+    concurrent = protocol.mode == "throughput"
+    generator = random.Random(f"{protocol.seed} {process}")
+    with ExitStack() as stack:
+        workers = {name: Worker(engine, protocol.threads, concurrent) for name, engine in engines.items()}
+        for worker in workers.values():
+            stack.callback(worker.close)
+        for worker in workers.values():
+            worker.ready()
+        for worker in workers.values():  # one at a time: loading is timed
+            stack.enter_context(worker)
+        for size, pool in inputs.items():
+            calls = {name: _warm_up(worker, pool, protocol, generator) for name, worker in workers.items()}
+            for name, (_, _, first_s) in calls.items():
+                _remember(workers[name], first_s, process, records[name])
+            rounds = max(MIN_ROUNDS, int(protocol.slice_s / max(count * each for count, each, _ in calls.values())))
+            label = f"{protocol.mode} of {len(engines)} engines, batch {size}, process {process + 1}"
+            found: dict[str, list[Block]] = {name: [] for name in workers}
+            for _ in track(range(rounds), label, rounds):
+                for name in generator.sample(list(workers), len(workers)):
+                    count = calls[name][0]
+                    worker, one = workers[name], generator.randrange(count)
+                    found[name].append(worker.concurrent(count) if concurrent else worker.block(count, one))
+            for name, blocks in found.items():
+                records[name].blocks[size].append(blocks)
+                if not concurrent:
+                    _repeat(workers[name], calls[name][0], blocks, records[name])
+
+
+def _warm_up(worker: Worker, pool: Pool, protocol: Protocol, generator: random.Random) -> tuple[int, float, float]:
+    """Warm the engine up; the number of calls that fill a block, the seconds of one call, and those of the first."""
+    run = worker.concurrent if protocol.mode == "throughput" else worker.block
+    worker.prepare(pool, generator.getrandbits(32))
+    first = run(1).wall_s
     spent, last = first, first
     while spent < WARMUP_S:
-        block = worker.block(max(1, int(BLOCK_S / 4 / last)))
-        spent, last = spent + sum(block.call_s), float(np.median(block.call_s))
-    if name not in footprints:
+        block = run(max(1, int(BLOCK_S / 4 / last)))
+        spent, last = spent + block.wall_s, block.wall_s * worker.loaded.sessions / len(block.call_s)
+    return max(1, round(BLOCK_S / last)), last, first
+
+
+def _remember(worker: Worker, first_s: float, process: int, record: _Record) -> None:
+    """The footprint of a fresh process, at its first batch size."""
+    if len(record.footprints) == process:
         loaded = worker.loaded
-        footprints[name] = Footprint(loaded.load_s, first, worker.peak_bytes(), loaded.runtime_bytes)
-    return max(1, round(min(BLOCK_S, protocol.seconds / protocol.processes / MIN_ROUNDS) / last)), last
+        record.footprints.append(Footprint(loaded.load_s, first_s, worker.peak_bytes(), loaded.runtime_bytes))
+        record.requests = loaded.sessions
 
 
-def _rounds(protocol: Protocol, calls: Mapping[str, tuple[int, float]]) -> int:
-    longest = max(count * each for count, each in calls.values())
-    return max(MIN_ROUNDS, int(protocol.seconds / protocol.processes / longest))
+def _repeat(worker: Worker, count: int, blocks: Sequence[Block], record: _Record) -> None:
+    """One block on one and the same input, to be held against the blocks on new ones."""
+    record.repeated_s.append(float(np.median(worker.repeated(count + 1).call_s[1:])))
+    record.new_s.append(float(np.median([_value(block) for block in blocks])))
+
+
+def _timings(record: _Record, protocol: Protocol) -> dict[int, Timings]:
+    throughput = protocol.mode == "throughput"
+    return {
+        size: Timings(
+            size,
+            protocol.threads,
+            tuple(np.array([_value(block, throughput) for block in process]) for process in processes),
+            tuple(np.array([_quiet(block, protocol.threads) for block in process]) for process in processes),
+            np.concatenate([block.call_s for process in processes for block in process]),
+            sum(block.wall_s for process in processes for block in process),
+            record.requests,
+        )
+        for size, processes in record.blocks.items()
+    }
+
+
+def _value(block: Block, throughput: bool = False) -> float:
+    return block.wall_s / len(block.call_s) if throughput else float(np.median(block.call_s))
+
+
+def _quiet(block: Block, threads: int) -> bool:
+    return not block.disturbance.contended(block.wall_s, block.cpu_s, threads)
+
+
+def _enough(quiet: np.ndarray) -> bool:
+    return 2 * int(quiet.sum()) >= MIN_ROUNDS
+
+
+def _kept(quiet: np.ndarray) -> np.ndarray:
+    """The rounds of a process that count: the quiet ones where they are enough, else all."""
+    return quiet if _enough(quiet) else np.ones_like(quiet)
+
+
+def _chosen(blocks: Sequence[np.ndarray], rounds: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [process[kept] for process, kept in zip(blocks, rounds, strict=True)]
+
+
+def _narrow(timed: Mapping[str, Mapping[int, Timings]], pairs: Iterable[tuple[str, str]], half_width: float) -> bool:
+    """Whether every ratio asked for is narrow enough at every batch size, and the reference covers itself."""
+    for one, other in pairs:
+        for size, timings in timed[one].items():
+            ratio = timings.faster_than(timed[other][size])
+            if (ratio.high - ratio.low) / 2 > half_width * ratio.value:
+                return False
+            if one == CONTROL and not ratio.low <= 1.0 <= ratio.high:
+                return False
+    return True
+
+
+def _typical(footprints: Sequence[Footprint]) -> Footprint:
+    """The median of each figure over the processes."""
+    return Footprint(
+        load_s=float(np.median([each.load_s for each in footprints])),
+        first_inference_s=float(np.median([each.first_inference_s for each in footprints])),
+        peak_bytes=int(np.median([each.peak_bytes for each in footprints])),
+        runtime_bytes=int(np.median([each.runtime_bytes for each in footprints])),
+    )
+
+
+def _findings(record: _Record, expected: Mapping[int, Answers]) -> tuple[str, ...]:
+    found = []
+    for size, answers in expected.items():
+        given: list[Answer] = [
+            block.answer for process in record.blocks[size] for block in process if block.answer is not None
+        ]
+        found.append(wrong_answers(answers, given))
+    if record.new_s:
+        found.append(remembered(record.new_s, record.repeated_s))
+    return tuple(dict.fromkeys(sentence for sentence in found if sentence))

@@ -6,17 +6,23 @@ they are computed once per engine and every figure of the report is derived from
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 
+SUM_TOLERANCE = 1e-3
+"""How far from 1 the outputs of a sample may add up to be taken as probabilities: those of an INT8 softmax are rounded."""
+
 
 class Metric(Protocol):
     """One shape for every task. `statistics` gives one row a sample; `value` reduces any set of rows.
 
-    A metric that classifies keeps the predicted class in column 0 and the true class in column 1,
-    so that flip rates and per-class figures can be read from the rows; it says so by `classifies`.
+    A metric that classifies says so by `classifies` and keeps the predicted class in column 0, the true class in
+    column 1 and, where it has one, the probability of the predicted class in column 2; what else it needs comes after
+    these. Flip rates, per-class figures and the calibration error are read from them. With two columns there is no
+    calibration error.
     """
 
     @property
@@ -44,7 +50,7 @@ class Accuracy:
     classifies: bool = True
 
     def statistics(self, outputs: np.ndarray, target: np.ndarray) -> np.ndarray:
-        return np.stack([predicted_class(outputs), target.reshape(-1)], axis=1).astype(np.float64)
+        return classified(outputs, target)
 
     def value(self, statistics: np.ndarray) -> float:
         return float(np.mean(statistics[:, 0] == statistics[:, 1]))
@@ -63,13 +69,12 @@ class TopK:
         return f"top{self.k}_accuracy"
 
     def statistics(self, outputs: np.ndarray, target: np.ndarray) -> np.ndarray:
-        labels = target.reshape(-1)
         best = np.argsort(-outputs, axis=1, kind="stable")[:, : self.k]
-        hit = (best == labels[:, None]).any(axis=1)
-        return np.stack([best[:, 0], labels, hit], axis=1).astype(np.float64)
+        hit = (best == target.reshape(-1, 1)).any(axis=1)
+        return np.column_stack([classified(outputs, target), hit])
 
     def value(self, statistics: np.ndarray) -> float:
-        return float(np.mean(statistics[:, 2]))
+        return float(np.mean(statistics[:, 3]))
 
 
 @dataclass(frozen=True)
@@ -90,12 +95,23 @@ class F1:
         return f"f1_{self.average}"
 
     def statistics(self, outputs: np.ndarray, target: np.ndarray) -> np.ndarray:
-        return np.stack([predicted_class(outputs), target.reshape(-1)], axis=1).astype(np.float64)
+        return classified(outputs, target)
 
     def value(self, statistics: np.ndarray) -> float:
-        predicted, actual = statistics[:, 0], statistics[:, 1]
-        classes = [float(self.positive)] if self.average == "binary" else np.union1d(predicted, actual).tolist()
-        return float(np.mean([_f1(predicted == label, actual == label) for label in classes]))
+        predicted, actual = statistics[:, 0].astype(np.int64), statistics[:, 1].astype(np.int64)
+        if self.average == "binary":
+            return _f1(predicted == self.positive, actual == self.positive)
+        lowest = min(predicted.min(), actual.min())
+        classes = int(max(predicted.max(), actual.max()) - lowest) + 1
+        both = np.bincount(actual[predicted == actual] - lowest, minlength=classes)
+        either = np.bincount(predicted - lowest, minlength=classes) + np.bincount(actual - lowest, minlength=classes)
+        return float(np.mean(2.0 * both[either > 0] / either[either > 0]))
+
+
+def classified(outputs: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Rows (predicted class, true class, probability of the predicted class), shape (batch, 3), float64."""
+    columns = [predicted_class(outputs), target.reshape(-1), confidence(outputs)]
+    return np.stack(columns, axis=1).astype(np.float64)
 
 
 def predicted_class(outputs: np.ndarray) -> np.ndarray:
@@ -104,6 +120,29 @@ def predicted_class(outputs: np.ndarray) -> np.ndarray:
         return (outputs.reshape(-1) > 0).astype(np.int64)
     best: np.ndarray = np.argmax(outputs, axis=1)
     return best
+
+
+def confidence(outputs: np.ndarray) -> np.ndarray:
+    """Probability of each row's predicted class, shape (batch, classes) -> (batch,).
+
+    The softmax of the logits, or the sigmoid of a single one. A row that is not negative and adds up to 1 is taken as
+    probabilities; each row is looked at by itself, so that the answer does not depend on the batch.
+    """
+    outputs = outputs.astype(np.float64)
+    if outputs.ndim == 1 or outputs.shape[1] == 1:
+        return np.asarray(1.0 / (1.0 + np.exp(-np.abs(outputs.reshape(-1)))))
+    largest = outputs.max(axis=1)
+    softmax = 1.0 / np.exp(outputs - largest[:, None]).sum(axis=1)
+    are_probabilities = (outputs >= 0).all(axis=1) & (np.abs(outputs.sum(axis=1) - 1.0) <= SUM_TOLERANCE)
+    return np.asarray(np.where(are_probabilities, np.minimum(largest, 1.0), softmax))
+
+
+def ready_made(name: str) -> Metric | None:
+    """The metric of this module that a report names; None for a user's own."""
+    if found := re.fullmatch(r"top(\d+)_accuracy", name):
+        return TopK(int(found[1]))
+    metrics: tuple[Metric, ...] = (Accuracy(), F1("macro"), F1("binary"))
+    return next((metric for metric in metrics if metric.name == name), None)
 
 
 def _f1(predicted: np.ndarray, actual: np.ndarray) -> float:

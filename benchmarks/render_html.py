@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,45 +14,31 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from benchmarks.charts import accuracy_latency_chart, distillation_chart, latency_chart, ratio_chart, steps_chart
-from benchmarks.compare import Comparison, comparison_table, shipped_ratios
+from benchmarks.cards import card
+from benchmarks.charts import distillation_chart, ratio_chart, waterfall_chart
+from benchmarks.charts_accuracy import MOST_CLASSES, class_chart, flip_image
+from benchmarks.charts_latency import block_chart, distribution_chart, layer_chart, layer_rows, throughput_chart
+from benchmarks.charts_trade_off import accuracy_latency_chart
+from benchmarks.claims import unstable_lines, wrong_answers
+from benchmarks.compare import Comparison, shipped_ratios
+from benchmarks.comparison_table import comparison_table
 from benchmarks.facts import fact_pairs, fact_tables
-from benchmarks.report import Decision, Report, Row, Stage, Verdict
-from benchmarks.tables import (
-    Table,
-    batch_table,
-    engine_table,
+from benchmarks.report import Flip, Report, Stage
+from benchmarks.tables import Table, batch_table, engine_table
+from benchmarks.tables_detail import (
+    answer_table,
     footprint_table,
-    latency_at,
-    main_point,
+    slowest_layer_table,
     stage_table,
+    tail_table,
+    throughput_table,
 )
-from benchmarks.wording import MetricWording, byte_size, duration, ratio, times
+from benchmarks.wording import duration
 
 TEMPLATES = Path(__file__).parent / "templates"
 PLOTLY_CONFIG = {"responsive": True, "displaylogo": False, "displayModeBar": False}
-
-NO_BREAK = "\N{NO-BREAK SPACE}"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One large figure of a card and what it means."""
-
-    value: str
-    meaning: str
-
-
-@dataclass(frozen=True)
-class Card:
-    """A target at a glance."""
-
-    target: str
-    decision: Decision
-    ships: str
-    why: str
-    figures: tuple[Figure, ...]
-    findings: tuple[str, ...]
+MOST_FLIPS = 24
+"""Images on the page, shared by the targets."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +53,40 @@ class StageDetail:
     parity_tables: Sequence[Table]
 
 
+@dataclass(frozen=True)
+class LayerSection:
+    """Where one target's time goes: a chart, and the slowest layers before and after."""
+
+    target: str
+    chart: Markup
+    tables: Sequence[Table]
+
+
 def report_html(report: Report) -> str:
     """The whole report: verdict first, then charts, tables, stages and how it was made."""
+    accuracy = accuracy_latency_chart(report)
     return _page(
         "report.html.j2",
         title=report.name,
         report=report,
         duration=duration(report.duration_s),
-        cards=[_card(report, verdict) for verdict in report.verdicts],
-        charts={
-            "accuracy": _chart(accuracy_latency_chart(report), "chart-accuracy"),
-            "steps": _chart(steps_chart(report), "chart-steps"),
-            "latency": _chart(latency_chart(report), "chart-latency"),
-        },
+        cards=[card(report, verdict) for verdict in report.verdicts],
+        unstable=unstable_lines(report),
+        wrong=wrong_answers(report),
+        accuracy=_chart(accuracy, "chart-accuracy") if accuracy else None,
+        waterfalls=_target_charts(report, waterfall_chart, "chart-steps"),
         engines=engine_table(report),
+        distributions=_target_charts(report, distribution_chart, "chart-distribution"),
+        tails=tail_table(report),
+        blocks=_target_charts(report, block_chart, "chart-blocks"),
         batches=batch_table(report),
+        throughputs=_target_charts(report, throughput_chart, "chart-throughput"),
+        throughput=throughput_table(report),
+        layers=_layer_sections(report),
+        answers=answer_table(report),
+        classes=_class_charts(report),
+        gallery=_gallery(report),
+        flips=len(report.gallery),
         footprint=footprint_table(report),
         stages=stage_table(report),
         stage_details=[_stage_detail(stage, index) for index, stage in enumerate(report.stages)],
@@ -110,45 +116,60 @@ def _page(template: str, **values: Any) -> str:
     return environment.get_template(template).render(css=css, plotlyjs=Markup(get_plotlyjs()), **values)
 
 
-def _chart(figure: go.Figure, name: str) -> Markup:
+def _chart(figure: go.Figure, name: str, still: bool = False) -> Markup:
+    """A figure as markup; a still one answers to no touch, so that a finger on it scrolls the page."""
     height = f"{figure.layout.height}px"
+    config = {**PLOTLY_CONFIG, "staticPlot": still}
     return Markup(
-        figure.to_html(
-            full_html=False, include_plotlyjs=False, config=PLOTLY_CONFIG, div_id=name, default_height=height
-        )
+        figure.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=name, default_height=height)
     )
 
 
-def _card(report: Report, verdict: Verdict) -> Card:
-    chosen = report.chosen(verdict.target)
-    figures = tuple(_card_figures(report, chosen)) if chosen else ()
-    ships = f"{chosen.stage} {chosen.scheme}" if chosen else ""
-    why = chosen.reason if chosen else ""
-    return Card(verdict.target, verdict.decision, ships, why, figures, verdict.findings)
+def _target_charts(
+    report: Report, draw: Callable[[Report, str], go.Figure | None], name: str
+) -> list[tuple[str, Markup]]:
+    """The targets that have something to draw, each with its chart; torch comes last."""
+    drawn = [(target, draw(report, target)) for target in (*report.targets, "torch")]
+    return [(target, _chart(figure, f"{name}-{index}")) for index, (target, figure) in enumerate(drawn) if figure]
 
 
-def _card_figures(report: Report, chosen: Row) -> list[Figure]:
-    wording, point, before = MetricWording.of(report), main_point(report), report.reference(chosen.target)
-    latency = latency_at(chosen, point) if point else None
-    figures = []
-    if latency and latency.faster_than_fp32:
-        figures.append(Figure(ratio(latency.faster_than_fp32), "faster than the original in FP32 on this runtime"))
-    if latency and latency.faster_than_torch:
-        figures.append(Figure(ratio(latency.faster_than_torch), "faster than the original in torch"))
-    if chosen.evaluation:
-        difference = f"{wording.difference(chosen.evaluation.difference)}{wording.difference_unit}"
-        figures.append(
-            Figure(
-                difference,
-                f"{report.metric}, now {wording.value(chosen.evaluation.value)}{wording.unit.replace(' ', NO_BREAK)}",
+def _class_charts(report: Report) -> list[tuple[str, Markup, str]]:
+    """Target, chart, and which classes it holds."""
+    found = []
+    for index, target in enumerate(report.targets):
+        row = report.chosen(target)
+        classes = row.evaluation.classes if row and row.evaluation else ()
+        if classes:
+            held = (
+                f"the {MOST_CLASSES} of {len(classes)} classes with the largest drop"
+                if len(classes) > MOST_CLASSES
+                else "all classes"
             )
-        )
-    if chosen.size_bytes:
-        smaller = ""
-        if before and before.size_bytes:
-            smaller = f", {times(before.size_bytes / chosen.size_bytes)}x smaller than {byte_size(before.size_bytes)}"
-        figures.append(Figure(byte_size(chosen.size_bytes), f"on disk{smaller}"))
-    return figures
+            found.append((target, _chart(class_chart(classes), f"chart-classes-{index}"), held))
+    return found
+
+
+def _layer_sections(report: Report) -> list[LayerSection]:
+    sections = []
+    for index, target in enumerate(report.targets):
+        chart, (before, after) = layer_chart(report, target), layer_rows(report, target)
+        named = ((before, "before, the original in FP32"), (after, "after, what ships"))
+        if chart:
+            tables = [slowest_layer_table(row, f"Slowest layers {words}") for row, words in named if row]
+            sections.append(LayerSection(target, _chart(chart, f"chart-layers-{index}"), tables))
+    return sections
+
+
+def _gallery(report: Report) -> list[tuple[Flip, Markup]]:
+    """As many flips of each target as fit, in the order of the report."""
+    each = MOST_FLIPS // max(1, len({flip.target for flip in report.gallery}))
+    seen: Counter[str] = Counter()
+    kept: list[tuple[Flip, Markup]] = []
+    for flip in report.gallery:
+        seen[flip.target] += 1
+        if seen[flip.target] <= each:
+            kept.append((flip, _chart(flip_image(flip), f"image-{len(kept)}", still=True)))
+    return kept
 
 
 def _stage_detail(stage: Stage, index: int) -> StageDetail:

@@ -8,8 +8,11 @@ from typing import Any
 
 import yaml
 
+from benchmarks.against_original import moved
+from benchmarks.claims import control_lines, needs, unstable_lines, wrong_answers
 from benchmarks.report import Report
-from benchmarks.tables import Line, Table, batch_table, engine_table, stage_table, summary_table
+from benchmarks.tables import Line, Table, batch_table, engine_table, summary_table
+from benchmarks.tables_detail import stage_table
 from benchmarks.wording import duration
 
 _HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
@@ -18,15 +21,22 @@ _HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 def report_markdown(report: Report) -> str:
     """The report as GitHub-flavoured Markdown; text from users and machines is escaped."""
     batches = batch_table(report)
-    tables = [summary_table(report), engine_table(report), stage_table(report), *([batches] if batches else [])]
+    folded = [stage_table(report), *([batches] if batches else [])]
+    stability = unstable_lines(report)
     parts = [
         f"# {escape(report.name)}",
+        *(f"> **The machine was unstable, no speed claim is made.** {escape(line)}" for line in stability),
         "\n".join(_verdicts(report)),
+        "\n\n".join(escape(line) for line in control_lines(report)),
+        *(f"> **Wrong answers:** {escape(finding)}" for finding in wrong_answers(report)),
         *(f"> **Warning:** {escape(warning)}" for warning in report.warnings),
-        *(_table(table) for table in tables),
+        _table(summary_table(report)),
+        *_moved(report),
+        _table(engine_table(report)),
+        *(_folded(escape(table.title), _table(table, heading=False)) for table in folded),
         *_origin(report),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def escape(text: str) -> str:
@@ -39,16 +49,25 @@ def _verdicts(report: Report) -> Iterable[str]:
     for verdict in report.verdicts:
         findings = "".join(f"\n  - {escape(finding)}" for finding in verdict.findings)
         ships = f" with {escape(verdict.scheme)}" if verdict.scheme else ""
-        yield f"- **{escape(verdict.target)}: {verdict.decision}**{ships}{findings}"
+        more = needs(verdict)
+        yield f"- **{escape(verdict.target)}: {verdict.decision}**{ships}{f', {more}' if more else ''}{findings}"
 
 
-def _table(table: Table) -> str:
+def _moved(report: Report) -> Iterable[str]:
+    """What ships against the original, a line a target."""
+    phrases = [(target, moved(report, target)) for target in report.targets]
+    lines = [f"- {escape(target)}: {escape('; '.join(words))}" for target, words in phrases if words]
+    if lines:
+        yield "## What moved\n\n" + "\n".join(lines)
+
+
+def _table(table: Table, heading: bool = True) -> str:
     headers = [escape(header) for header in table.headers]
     sides = [":--" if index < table.text_columns else "--:" for index in range(len(headers))]
     lines = [headers, sides, *(_cells(line, len(headers)) for line in table.lines)]
     drawn = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     notes = "".join(f"\n\n{escape(note)}" for note in table.notes)
-    return f"## {table.title}\n\n{drawn}{notes}"
+    return f"{f'## {table.title}' if heading else ''}\n\n{drawn}{notes}".lstrip()
 
 
 def _cells(line: Line, columns: int) -> list[str]:

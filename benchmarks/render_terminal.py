@@ -10,7 +10,9 @@ from rich import box
 from rich.console import Console
 from rich.text import Text
 
-from benchmarks.compare import Comparison, comparison_table
+from benchmarks.claims import control_line, instability, needs, wrong_answers
+from benchmarks.compare import Comparison
+from benchmarks.comparison_table import comparison_table
 from benchmarks.report import Report, Verdict
 from benchmarks.tables import Kind, Table, engine_table, summary_table
 from benchmarks.wording import duration
@@ -39,16 +41,25 @@ def print_report(report: Report, console: Console, run_folder: Path) -> None:
     for table in (engine_table(report, torch_interval=roomy), summary_table(report, intervals=roomy)):
         print_table(table, console)
     for verdict in report.verdicts:
-        _print_verdict(verdict, console)
+        _print_verdict(report, verdict, console)
+    for finding in wrong_answers(report):
+        console.print(Text.assemble(("wrong answers: ", "bold red"), finding))
     _print_warnings(report.warnings, console)
     _print_places(report, console, run_folder)
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Print several runs side by side, and first what is not compared and why."""
+    """Print several runs side by side: what is not compared and why, every figure, and last what really got worse."""
     for refusal in comparison.refusals:
         console.print(Text.assemble(("not compared: ", "yellow"), refusal))
+    for difference in comparison.across:
+        console.print(Text.assemble(("beware: ", "yellow"), difference))
     print_table(comparison_table(comparison), console)
+    console.print()
+    for sentence in comparison.worse:
+        console.print(Text.assemble(("worse: ", "bold red"), sentence))
+    if not comparison.worse:
+        console.print(Text("Nothing that was compared really got worse.", style="green"))
 
 
 def print_table(table: Table, console: Console) -> None:
@@ -69,7 +80,7 @@ def _fit(table: Table, console: Console) -> tuple[rich.table.Table, list[str]]:
         if console.measure(drawn, options=console.options.update(max_width=UNBOUNDED)).maximum <= console.width:
             break
     names = ", ".join(table.headers[index].replace("\n", " ") for index in table.optional[:dropped])
-    return drawn, [f"Left out for want of room: {names}; a wider terminal and the HTML show all."] if names else []
+    return drawn, [f"Left out for want of room: {names}; a wider terminal shows all."] if names else []
 
 
 def _draw(table: Table, without: tuple[int, ...], gap: int) -> rich.table.Table:
@@ -88,12 +99,15 @@ def _cell(words: str) -> Text:
     return Text(words, style=DECISION_STYLES.get(words, ""))
 
 
-def _print_verdict(verdict: Verdict, console: Console) -> None:
+def _print_verdict(report: Report, verdict: Verdict, console: Console) -> None:
+    more, control = needs(verdict), control_line(report, verdict.target)
     first = Text.assemble((verdict.target, "bold"), ": ", (verdict.decision, DECISION_STYLES[verdict.decision]))
     console.print()
-    console.print(first)
+    console.print(Text.assemble(first, f", {more}") if more else first)
     for finding in verdict.findings:
         console.print(Text(f"  {finding}"))
+    if control:
+        console.print(Text(f"  {control}", style="bold red" if instability(report, verdict.target) else "dim"))
 
 
 def _print_warnings(warnings: tuple[str, ...], console: Console) -> None:

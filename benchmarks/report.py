@@ -106,6 +106,8 @@ class ClassScore:
     before: float
     after: float
     p_value: float
+    difference: Interval | None = None
+    """After minus before; the interval is paired, 95 % over all classes together (benchmarks.classification)."""
 
 
 @dataclass(frozen=True)

@@ -3,57 +3,77 @@
 from __future__ import annotations
 
 import importlib
-import itertools
 import os
 import sys
 import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 
-from benchmarks.worker import Block, Loaded, first_line, receive, send
+from benchmarks.contention import Watch
+from benchmarks.feed import Feed, kept
+from benchmarks.worker import Answer, Block, Loaded, first_line, receive, send
 from export.errors import CompressError
-from targets import Arrays, Engine, Session, target_class
+from targets import Arrays, Engine, Profile, Session, target_class
 
 
 class _Served:
-    """What the child does at each command."""
+    """What the child does at each command. With `concurrent` there are several sessions, else one."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
-        self._session: Session | None = None
-        self._inputs: dict[str, np.ndarray] = {}
+        self._sessions: Sequence[Session] = ()
+        self._feeds: list[Feed] = []
 
-    def load(self, target: str, engine: dict[str, Any], folder: Path, threads: int) -> Loaded:
+    def start(self, target: str) -> None:
+        self._kind = target_class(target)
+        importlib.import_module(self._kind.runtime_module())
+        self._runtime_bytes = self._process.memory_info().rss
+
+    def load(self, engine: dict[str, Any], folder: Path, threads: int, concurrent: bool) -> Loaded:
         pin(threads)
-        kind = target_class(target)
-        importlib.import_module(kind.runtime_module())
-        runtime_bytes = self._process.memory_info().rss
+        self._watch = Watch()
+        target, found = self._kind(), Engine.from_json(engine, folder)
+        self._held = target, found, threads
         start = time.perf_counter()
-        self._session = kind().load(Engine.from_json(engine, folder), threads)
+        self._sessions = target.load_concurrent(found, threads) if concurrent else [target.load(found, threads)]
         load_s = time.perf_counter() - start
-        return Loaded(load_s, runtime_bytes, self._process.memory_info().rss)
+        return Loaded(load_s, self._runtime_bytes, self._process.memory_info().rss, len(self._sessions))
 
     def run(self, inputs: dict[str, np.ndarray]) -> Arrays:
-        assert self._session is not None
-        return {name: np.asarray(output) for name, output in self._session.run(inputs).items()}
+        return {name: np.asarray(output) for name, output in self._sessions[0].run(inputs).items()}
 
-    def prepare(self, inputs: dict[str, np.ndarray]) -> None:
-        self._inputs = inputs
+    def prepare(self, pool: Sequence[Mapping[str, np.ndarray]], seed: int) -> None:
+        self._feeds = [Feed(pool, seed + lane) for lane in range(len(self._sessions))]
 
-    def block(self, calls: int) -> Block:
-        assert self._session is not None
-        session, inputs, clock = self._session, self._inputs, time.perf_counter
-        stamps = [0.0] * (calls + 1)
-        cpu = time.process_time()
-        stamps[0] = clock()
-        for call in range(1, calls + 1):
-            session.run(inputs)
-            stamps[call] = clock()
-        cpu_s = time.process_time() - cpu
-        return Block(tuple(after - before for before, after in itertools.pairwise(stamps)), cpu_s)
+    def block(self, calls: int, untouched: int | None) -> Block:
+        [feed], [session] = self._feeds, self._sessions
+        return self._timed(lambda: _calls(session, feed.fresh(calls, untouched), untouched))
+
+    def repeated(self, calls: int) -> Block:
+        [feed], [session] = self._feeds, self._sessions
+        return self._timed(lambda: _calls(session, ((0, inputs) for inputs in feed.same(calls)), None))
+
+    def concurrent(self, calls: int) -> Block:
+        """`calls` calls on each session, all sessions at once."""
+
+        def work() -> tuple[list[float], None]:
+            with ThreadPoolExecutor(len(self._sessions)) as pool:
+                lanes = [
+                    pool.submit(_calls, session, feed.fresh(calls), None)
+                    for session, feed in zip(self._sessions, self._feeds, strict=True)
+                ]
+                return [taken for lane in lanes for taken in lane.result()[0]], None
+
+        return self._timed(work)
+
+    def profile(self, inputs: Mapping[str, np.ndarray], runs: int) -> Profile:
+        target, engine, threads = self._held
+        return target.profile(engine, inputs, threads, runs)
 
     def peak(self) -> int:
         if sys.platform == "win32":
@@ -65,6 +85,27 @@ class _Served:
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    def _timed(self, work: Any) -> Block:
+        self._watch.start()
+        start, cpu = time.perf_counter(), time.process_time()
+        call_s, answer = work()
+        wall_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
+        return Block(tuple(call_s), wall_s, cpu_s, self._watch.stop(), answer)
+
+
+def _calls(
+    session: Session, inputs: Iterable[tuple[int, dict[str, np.ndarray]]], untouched: int | None
+) -> tuple[list[float], Answer | None]:
+    """Seconds of each call, and the answer to the untouched one. Filling the buffers lies outside the clock."""
+    clock, run, taken, answer = time.perf_counter, session.run, [], None
+    for call, (index, arrays) in enumerate(inputs):
+        before = clock()
+        outputs = run(arrays)
+        taken.append(clock() - before)
+        if call == untouched:
+            answer = Answer(index, kept(outputs))
+    return taken, answer
 
 
 def pin(threads: int) -> None:

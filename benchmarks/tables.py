@@ -6,17 +6,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmarks.report import Latency, Report, Row, Score, Stage, Status
+from benchmarks.claims import NO_CLAIM, claimed_ratio, unstable_lines
+from benchmarks.report import Interval, Latency, Report, Row, Score, Status
 from benchmarks.wording import (
     MISSING,
     MetricWording,
     byte_size,
-    count,
     milliseconds,
-    percent_change,
     ratio,
     share,
-    significant,
     working_point,
 )
 
@@ -78,8 +76,8 @@ def engine_table(report: Report, torch_interval: bool = True) -> Table:
         "faster than\nruntime FP32",
         "than\ntorch",
     )
-    lines = _by_target(report, report.rows, lambda row: _engine_cells(report, row, wording, torch_interval))
-    notes = (*_split_notes(report), *not_run_reasons(report))
+    lines = by_target(report, report.rows, lambda row: _engine_cells(report, row, wording, torch_interval))
+    notes = (*_split_notes(report), *_claim_notes(report), *not_run_reasons(report))
     return Table("Every engine", headers, lines, optional=(4, 7, 1), notes=notes)
 
 
@@ -90,31 +88,8 @@ def batch_table(report: Report) -> Table | None:
         return None
     headers = ("engine", *(f"{working_point(point)}\nms (faster than runtime FP32)" for point in points))
     rows = [row for row in report.rows if row.latency]
-    lines = _by_target(report, rows, lambda row: tuple(_latency_cell(latency_at(row, point)) for point in points))
+    lines = by_target(report, rows, lambda row: tuple(_latency_cell(report, row, point) for point in points))
     return Table("Latency by batch size", headers, lines)
-
-
-def footprint_table(report: Report) -> Table:
-    """What it takes to build, to load and to hold each engine."""
-    headers = (
-        "engine",
-        "build\ns",
-        "load\nms",
-        "first inference\nms",
-        "peak memory",
-        "of it the\nruntime",
-        "operators by precision",
-    )
-    return Table("Footprint", headers, _by_target(report, report.rows, _footprint_cells))
-
-
-def stage_table(report: Report) -> Table:
-    """Parameters, MACs and bytes of the torch model after each step, and what the step changed."""
-    lines = tuple(
-        Line((stage.name, *_stage_cells(stage, before)))
-        for before, stage in zip((None, *report.stages), report.stages, strict=False)
-    )
-    return Table("The model after each step", ("stage", "parameters", "MACs", "weights"), lines)
 
 
 def not_run_reasons(report: Report) -> tuple[str, ...]:
@@ -127,6 +102,23 @@ def not_run_reasons(report: Report) -> tuple[str, ...]:
     return tuple(
         f"{target}: {', '.join(engines)}: {words}: {reason}" for (target, words, reason), engines in names.items()
     )
+
+
+def by_target(report: Report, rows: Sequence[Row], cells: Callable[[Row], tuple[str, ...]]) -> tuple[Line, ...]:
+    """A heading for each target that has rows, then a line a row: the engine's name and its cells."""
+    width = max((len(row.stage) for row in rows), default=0)
+    lines: list[Line] = []
+    for target in ("torch", *report.targets):
+        of_target = [row for row in rows if row.target == target]
+        lines += [Line((target,), "heading")] if of_target else []
+        lines += [Line((engine_name(row, width), *cells(row)), _kind(row)) for row in of_target]
+    return tuple(lines)
+
+
+def engine_name(row: Row, width: int = 0) -> str:
+    """Stage and scheme; '▸' marks what ships, 'A/A' the reference measured against itself."""
+    again = " (A/A)" if row.role == "control" else ""
+    return f"{'▸' if row.role == 'chosen' else ' '} {row.stage:{width}} {row.scheme}{again}"
 
 
 def latency_at(row: Row, point: Latency) -> Latency | None:
@@ -143,6 +135,12 @@ def main_point(report: Report) -> Latency | None:
 def score_of(row: Row) -> Score | None:
     """On the evaluation set where the row was measured there, else on the validation set."""
     return row.evaluation or row.validation
+
+
+def difference_of(row: Row) -> Interval | None:
+    """To the original in torch, which differs from itself by nothing; None where nothing was scored."""
+    score = score_of(row)
+    return (score.difference or Interval(0.0, 0.0, 0.0)) if score else None
 
 
 def _points(report: Report) -> list[Latency]:
@@ -169,24 +167,9 @@ def _summary_line(report: Report, target: str, wording: MetricWording, intervals
             _from_to(byte_size(before.size_bytes) if before else MISSING, byte_size(chosen.size_bytes)),
             _from_to(*(MISSING if value is None else wording.value(value) for value in metric)),
             _from_to(*(milliseconds(entry.median_s if entry else None) for entry in (before_latency, latency))),
-            ratio(latency.faster_than_fp32 if latency else None, intervals),
+            claimed_ratio(report, target, latency.faster_than_fp32 if latency else None, intervals),
         )
     )
-
-
-def _by_target(report: Report, rows: Sequence[Row], cells: Callable[[Row], tuple[str, ...]]) -> tuple[Line, ...]:
-    """A heading for each target that has rows, then a line a row: the engine's name and its cells."""
-    width = max((len(row.stage) for row in rows), default=0)
-    lines: list[Line] = []
-    for target in ("torch", *report.targets):
-        of_target = [row for row in rows if row.target == target]
-        lines += [Line((target,), "heading")] if of_target else []
-        lines += [Line((_engine_name(row, width), *cells(row)), _kind(row)) for row in of_target]
-    return tuple(lines)
-
-
-def _engine_name(row: Row, width: int) -> str:
-    return f"{'▸' if row.role == 'chosen' else ' '} {row.stage:{width}} {row.scheme}"
 
 
 def _kind(row: Row) -> Kind:
@@ -206,45 +189,28 @@ def _engine_cells(report: Report, row: Row, wording: MetricWording, torch_interv
         wording.difference(score.difference if score else None),
         share(score.changed if score else None),
         milliseconds(latency.median_s if latency else None),
-        ratio(latency.faster_than_fp32 if latency else None),
-        ratio(latency.faster_than_torch if latency else None, torch_interval),
+        _ratio_cell(report, row, latency.faster_than_fp32 if latency else None),
+        _ratio_cell(report, row, latency.faster_than_torch if latency else None, torch_interval),
     )
 
 
-def _footprint_cells(row: Row) -> tuple[str, ...]:
-    footprint = row.footprint
-    operators = ", ".join(f"{number} {precision}" for precision, number in row.operators.items()) or MISSING
-    return (
-        MISSING if row.build_s is None else significant(row.build_s, 2),
-        milliseconds(footprint.load_s if footprint else None),
-        milliseconds(footprint.first_inference_s if footprint else None),
-        byte_size(footprint.peak_bytes if footprint else None),
-        byte_size(footprint.runtime_bytes if footprint else None),
-        operators,
-    )
+def _ratio_cell(report: Report, row: Row, interval: Interval | None, with_interval: bool = True) -> str:
+    """The A/A row's own ratio is no claim: it stays, since it is what shows the machine unstable."""
+    if row.role == "control":
+        return ratio(interval, with_interval)
+    return claimed_ratio(report, row.target, interval, with_interval)
 
 
 def _from_to(before: str, after: str) -> str:
     return MISSING if before == after == MISSING else f"{before} → {after}"
 
 
-def _latency_cell(latency: Latency | None) -> str:
+def _latency_cell(report: Report, row: Row, point: Latency) -> str:
+    latency = latency_at(row, point)
     if latency is None:
         return MISSING
     faster = latency.faster_than_fp32
-    return milliseconds(latency.median_s) + (f" ({ratio(faster)})" if faster else "")
-
-
-def _stage_cells(stage: Stage, before: Stage | None) -> tuple[str, str, str]:
-    return (
-        _against(stage.parameters, before.parameters if before else None, count),
-        _against(stage.macs, before.macs if before else None, count),
-        _against(stage.size_bytes, before.size_bytes if before else None, byte_size),
-    )
-
-
-def _against(now: int, before: int | None, spell: Callable[[int], str]) -> str:
-    return spell(now) + (f" ({percent_change(now, before)})" if before and before != now else "")
+    return milliseconds(latency.median_s) + (f" ({_ratio_cell(report, row, faster)})" if faster else "")
 
 
 def _setting_notes(report: Report) -> Iterable[str]:
@@ -264,3 +230,10 @@ def _split_notes(report: Report) -> Iterable[str]:
         yield f"v: on the validation set ({samples['validation']} samples), where every choice is made."
     if any(score.changed is not None for row in report.rows for score in (row.validation, row.evaluation) if score):
         yield "Flips: share of samples whose predicted class is not the original's."
+
+
+def _claim_notes(report: Report) -> Iterable[str]:
+    if any(row.role == "control" for row in report.rows):
+        yield "A/A: the reference measured a second time, against itself."
+    if unstable_lines(report):
+        yield f"{NO_CLAIM}: the target's A/A row calls the machine unstable; report.json keeps the ratios."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.report import Interval, Latency, Report
@@ -24,8 +25,13 @@ class MetricWording:
     def of(cls, report: Report) -> MetricWording:
         """Percent if the metric is named as a share and every value of it lies in [0, 1]."""
         scores = [score for row in report.rows for score in (row.validation, row.evaluation) if score]
-        named = any(share in report.metric.lower() for share in _SHARES)
-        return cls(report.metric, named and all(0 <= score.value <= 1 for score in scores))
+        return cls.of_values(report.metric, [score.value for score in scores])
+
+    @classmethod
+    def of_values(cls, metric: str, values: Sequence[float]) -> MetricWording:
+        """The same from the metric's name and some values of it."""
+        named = any(share in metric.lower() for share in _SHARES)
+        return cls(metric, named and all(0 <= value <= 1 for value in values))
 
     @property
     def unit(self) -> str:
@@ -94,6 +100,11 @@ def times(value: float) -> str:
 def share(value: float | None) -> str:
     """Percent without the unit: 0.0123 -> '1.23'."""
     return MISSING if value is None else f"{100 * value:.2f}"
+
+
+def p_value(value: float) -> str:
+    """Two significant digits: 0.0321 -> '0.032'; below one in ten thousand only that."""
+    return "< 0.0001" if value < 0.0001 else significant(value, 2)
 
 
 def percent_change(now: float, before: float) -> str:

@@ -13,7 +13,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,35 +21,54 @@ from typing import IO, Any, Self
 
 import numpy as np
 
+from benchmarks.contention import Disturbance
 from export.errors import EnvironmentFailure, UnsupportedError
-from targets import Arrays, Engine
+from targets import Arrays, Engine, Profile
 
 _HEADER = struct.Struct("<Q")
+
+SLEEPING_POOLS = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "0"}
+"""Threads of a pool that has nothing to do sleep, so that an idle engine takes no time from the one being timed."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an engine answered to the pool's input `index` while it was timed; see `benchmarks.feed.kept`."""
+
+    index: int
+    outputs: Arrays
 
 
 @dataclass(frozen=True)
 class Block:
-    """One block of calls: seconds of each call, and the CPU seconds of the whole process over the block."""
+    """One block of calls: seconds of each, wall and CPU seconds of the whole process over the block, what disturbed it."""
 
     call_s: tuple[float, ...]
+    wall_s: float
     cpu_s: float
+    disturbance: Disturbance
+    answer: Answer | None = None
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What loading cost in the fresh process; bytes are resident set sizes."""
+    """What loading cost in the fresh process; bytes are resident set sizes. More than one session if concurrent."""
 
     load_s: float
     runtime_bytes: int
     loaded_bytes: int
+    sessions: int
 
 
 class Worker:
-    """A process that holds one engine. Use as a context manager; it ends with it.
+    """A process that holds one engine. Use as a context manager: entering loads the engine, leaving ends the process.
+
+    Making it starts the process, which imports its runtime meanwhile.
 
     Args:
         engine: what to load.
         threads: threads of the runtime; the process is pinned to that many cores where the system allows it.
+        concurrent: open the engine in the runtime's throughput mode, for several requests at once.
 
     Raises (by every method):
         CompressError: what the target raised while loading or running.
@@ -57,7 +76,7 @@ class Worker:
         EnvironmentFailure: if the process died.
     """
 
-    def __init__(self, engine: Engine, threads: int = 1) -> None:
+    def __init__(self, engine: Engine, threads: int = 1, concurrent: bool = False) -> None:
         self.engine = engine
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         environment = os.environ | {
@@ -65,6 +84,7 @@ class Worker:
                 filter(None, [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")])
             ),
             "OMP_NUM_THREADS": str(threads),
+            **SLEEPING_POOLS,
         }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.serve"],
@@ -73,26 +93,54 @@ class Worker:
             stderr=self._log,
             env=environment,
         )
-        folder = engine.path.parent
-        try:
-            self.loaded: Loaded = self._ask("load", engine.target, engine.to_json(folder), folder, threads)
-        except BaseException:
-            self.close()
-            raise
+        self._arguments = (threads, concurrent)
+        self._is_ready = False
+        self._send("start", (engine.target,))
+
+    @property
+    def loaded(self) -> Loaded:
+        """What loading cost; of an entered worker."""
+        return self._loaded
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    def ready(self) -> None:
+        """Wait until the process has imported its runtime; several workers do that side by side."""
+        if not self._is_ready:
+            self._receive("start")
+            self._is_ready = True
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """The engine's outputs by name."""
         answer: Arrays = self._ask("run", dict(inputs))
         return answer
 
-    def prepare(self, inputs: Mapping[str, np.ndarray]) -> None:
-        """Keep `inputs` in the process: `block` runs on them."""
-        self._ask("prepare", dict(inputs))
+    def prepare(self, pool: Sequence[Mapping[str, np.ndarray]], seed: int = 0) -> None:
+        """Keep `pool`, distinct inputs of equal shapes, in the process: timed calls run on fresh variations of them."""
+        self._ask("prepare", [dict(inputs) for inputs in pool], seed)
 
-    def block(self, calls: int) -> Block:
-        """Run `calls` times on the prepared inputs."""
-        block: Block = self._ask("block", calls)
+    def block(self, calls: int, untouched: int | None = None) -> Block:
+        """Run `calls` times, each on an input not seen before; call `untouched` on one of the pool's own, answer kept."""
+        block: Block = self._ask("block", calls, untouched)
         return block
+
+    def repeated(self, calls: int) -> Block:
+        """Run `calls` times on one and the same input."""
+        block: Block = self._ask("repeated", calls)
+        return block
+
+    def concurrent(self, calls: int) -> Block:
+        """Run `calls` times on each session, all sessions at once; for a worker opened with `concurrent`."""
+        block: Block = self._ask("concurrent", calls)
+        return block
+
+    def profile(self, inputs: Mapping[str, np.ndarray], runs: int = 30) -> Profile:
+        """Where the time of one inference goes, by the runtime's own profiler; see `Target.profile`."""
+        profile: Profile = self._ask("profile", dict(inputs), runs)
+        return profile
 
     def peak_bytes(self) -> int:
         """Largest resident set size of the process so far."""
@@ -112,6 +160,13 @@ class Worker:
                     continue
 
     def __enter__(self) -> Self:
+        folder = self.engine.path.parent
+        try:
+            self.ready()
+            self._loaded: Loaded = self._ask("load", self.engine.to_json(folder), folder, *self._arguments)
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
@@ -120,11 +175,21 @@ class Worker:
         self.close()
 
     def _ask(self, command: str, *arguments: Any) -> Any:
-        assert self._process.stdin is not None and self._process.stdout is not None
+        self._send(command, arguments)
+        return self._receive(command)
+
+    def _send(self, command: str, arguments: tuple[Any, ...]) -> None:
+        assert self._process.stdin is not None
         try:
             send(self._process.stdin, (command, arguments))
+        except BrokenPipeError as error:
+            raise EnvironmentFailure(self._epitaph(command)) from error
+
+    def _receive(self, command: str) -> Any:
+        assert self._process.stdout is not None
+        try:
             kind, answer = receive(self._process.stdout)
-        except (BrokenPipeError, EOFError) as error:
+        except EOFError as error:
             raise EnvironmentFailure(self._epitaph(command)) from error
         if kind == "explained":
             raise answer

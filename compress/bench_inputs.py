@@ -1,25 +1,47 @@
-"""The arrays that latency is measured on: the example inputs at the batch size and axis sizes that the recipe names."""
+"""The arrays that latency is measured on: real samples at the batch size and axis sizes that the recipe names."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Mapping
+
 import numpy as np
+import torch
+from torch import Tensor
 
 from compress.recipe import Benchmark
 from compress.workload import Workload, to_numpy
 from export.errors import InputError
 from export.parity import inputs_at
 
+DISTINCT = 8
+"""Inputs of a pool; timed calls vary them further."""
+POOL_BYTES = 64 << 20
+"""Of a pool that is sent to every worker; fewer inputs where they are large."""
 
-def timing_inputs(workload: Workload, benchmark: Benchmark, batch_size: int) -> dict[str, np.ndarray]:
-    """Example inputs at `batch_size` and at the recipe's `benchmark.sizes`; other axes keep the example's size.
+
+def timing_pool(
+    workload: Workload, benchmark: Benchmark, batch_size: int, samples: Iterable[Mapping[str, Tensor]]
+) -> list[dict[str, np.ndarray]]:
+    """Distinct inputs at `batch_size` and at the recipe's `benchmark.sizes`; other axes keep the example's size.
+
+    Args:
+        samples: named inputs, one sample each, as the workload's batches hold them. They are gone through again where
+            they are too few.
 
     Raises:
         InputError: if `sizes` names an axis that the workload does not have.
     """
     check_sizes(workload, benchmark)
-    batch = {axis[0] for axis in workload.dynamic_axes.values() if 0 in axis}
-    sizes = dict(benchmark.sizes) | dict.fromkeys(batch, batch_size)
-    return to_numpy(inputs_at(workload.example_inputs, workload.dynamic_axes, sizes))
+    sizes = _example_sizes(workload) | dict(benchmark.sizes)
+    size_bytes = batch_size * sum(tensor.nbytes // len(tensor) for tensor in workload.example_inputs.values())
+    distinct = max(2, min(DISTINCT, POOL_BYTES // max(size_bytes, 1)))
+    taken = list(itertools.islice(samples, distinct * batch_size))
+    fitting = [inputs_at(sample, workload.dynamic_axes, sizes) for sample in taken]
+    rows = itertools.islice(itertools.cycle(fitting), distinct * batch_size)
+    # zip of one iterator with itself cuts it into groups; itertools.batched is of Python 3.12.
+    groups = zip(*[rows] * batch_size, strict=True)
+    return [to_numpy({name: torch.cat([row[name] for row in group]) for name in group[0]}) for group in groups]
 
 
 def check_sizes(workload: Workload, benchmark: Benchmark) -> None:
@@ -48,3 +70,13 @@ def axis_names(workload: Workload) -> list[str]:
     """Names of the dynamic axes other than the batch, in order of appearance."""
     named = [name for axes in workload.dynamic_axes.values() for axis, name in axes.items() if axis != 0]
     return list(dict.fromkeys(named))
+
+
+def _example_sizes(workload: Workload) -> dict[str, int]:
+    """The example's size of each dynamic axis but the batch."""
+    return {
+        axis_name: workload.example_inputs[name].shape[axis]
+        for name, axes in workload.dynamic_axes.items()
+        for axis, axis_name in axes.items()
+        if axis != 0
+    }

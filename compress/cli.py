@@ -103,23 +103,93 @@ def compare(
         list[Path], typer.Argument(help="Folders of runs, the first is compared against.", metavar="RUN RUN")
     ],
     html: Annotated[Path | None, typer.Option(help="Write the comparison there as HTML.")] = None,
+    across: Annotated[
+        bool, typer.Option("--across", help="Compare latencies between different machines and runtime versions.")
+    ] = False,
 ) -> None:
-    """Put the reports of several runs side by side."""
+    """Put the reports of several runs side by side; exit code 5 if something really got worse than in the first."""
     from rich.console import Console
 
     from benchmarks import compare as comparing
     from benchmarks.render_html import comparison_html
     from benchmarks.render_terminal import print_comparison
     from benchmarks.report import Report, write_text_whole
+    from benchmarks.samples_file import read_samples
     from export.errors import InputError
 
     if len(runs) < 2:
         raise InputError(f"compress compare: needs two runs or more, found {len(runs)}")
-    comparison = comparing.compare([(str(folder), Report.read(folder)) for folder in runs])
+    reports = [(str(folder), Report.read(folder)) for folder in runs]
+    samples = {str(folder): read_samples(folder) for folder in runs}
+    comparison = comparing.compare(reports, samples, across=across)
     print_comparison(comparison, Console())
     if html is not None:
         write_text_whole(html, comparison_html(comparison))
         typer.echo(f"written: {html}")
+    raise typer.Exit(5 if comparison.worse else 0)
+
+
+@app.command()
+def bench(
+    files: Annotated[
+        list[Path], typer.Argument(help="Models: .onnx, .ort, .xml. The first is the reference.", metavar="FILE")
+    ],
+    batch: Annotated[
+        int | None, typer.Option(help="Size of axis 0.", min=1, show_default="1, or what is fixed")
+    ] = None,
+    size: Annotated[list[str] | None, typer.Option(help="Size of another dynamic axis.", metavar="AXIS=N")] = None,
+    on: Annotated[str, typer.Option(help="What .onnx files run on: onnxruntime or openvino.")] = "onnxruntime",
+    threads: Annotated[int, typer.Option(help="Threads of each runtime.", min=1)] = 1,
+    seconds: Annotated[float, typer.Option(help="Measuring time of each model, at most.", min=0.1)] = 20.0,
+    half_width: Annotated[
+        float, typer.Option(help="Of the ratios' 95 % intervals; measuring stops there.", min=0.0001)
+    ] = 0.01,
+    throughput: Annotated[bool, typer.Option("--throughput", help="Samples a second, several at once.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything there as JSON.")] = None,
+) -> None:
+    """Measure any model files side by side, without a recipe."""
+    from rich.console import Console
+
+    from benchmarks.bench import bench as measure_all
+    from benchmarks.bench import line_up
+    from benchmarks.latency import Protocol
+    from compress.bench import axis_sizes, print_bench, write_bench
+    from compress.show import Terminal
+
+    console = Console()
+    lineup = line_up(files, on, batch, axis_sizes(size or ()))
+    protocol = Protocol(
+        threads=threads, seconds=seconds, half_width=half_width, mode="throughput" if throughput else "latency"
+    )
+    with Terminal(console) as show:
+        show.expect(1)
+        with show.unit(f"{len(files)} model{'' if len(files) == 1 else 's'}"):
+            found = measure_all(lineup, protocol, show.track)
+    print_bench(found, console)
+    if json_file is not None:
+        write_bench(found, json_file)
+        typer.echo(f"written: {json_file}")
+    raise typer.Exit(5 if found.unstable else 0)
+
+
+@app.command()
+def explain(
+    run: Annotated[Path, typer.Argument(help="A run's folder.", metavar="RUN", show_default=False)],
+    target: Annotated[str | None, typer.Option(help="Only this target.", show_default="all")] = None,
+    scheme: Annotated[str | None, typer.Option(help="A scheme that was tried.", show_default="what ships")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures there as JSON.")] = None,
+) -> None:
+    """Why it is not faster: profile what ships, layer by layer, and say what would help most."""
+    from rich.console import Console
+
+    from compress import explain as explaining
+
+    console = Console()
+    found = explaining.explain_run(run, target, scheme, console)
+    explaining.print_explanations(found, console)
+    if json_file is not None:
+        explaining.write_json(found, json_file)
+        typer.echo(f"written: {json_file}")
 
 
 @app.command()
@@ -133,11 +203,31 @@ def doctor() -> None:
 
 
 @app.command()
-def schema() -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run's folder, or its report.json.", metavar="RUN")],
+    html: Annotated[
+        Path | None, typer.Option(help="Write the HTML there.", show_default="report.html in the run's folder")
+    ] = None,
+    mlflow: Annotated[
+        str | None, typer.Option(help="Log the run to this MLflow tracking store.", metavar="URI", show_default=False)
+    ] = None,
+) -> None:
+    """Draw the report of a finished run again from its report.json; nothing is measured."""
+    from compress.report import write_report
+
+    for line in write_report(folder, html, mlflow):
+        typer.echo(line)
+
+
+@app.command()
+def schema(
+    of_report: Annotated[bool, typer.Option("--report", help="That of report.json instead.")] = False,
+) -> None:
     """The recipe's JSON Schema, so that an editor completes it."""
+    from benchmarks.report_schema import report_schema
     from compress.recipe import recipe_schema
 
-    typer.echo(json.dumps(recipe_schema(), indent=2))
+    typer.echo(json.dumps(report_schema() if of_report else recipe_schema(), indent=2))
 
 
 @app.command()

@@ -3,62 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.accuracy import score, statistics_of
-from benchmarks.latency import Measured, Protocol, measure
-from benchmarks.report import Latency, Role, Row, Score, Verdict
-from compress.bench_inputs import timing_inputs
+from benchmarks.latency import CONTROL, Measured
+from benchmarks.report import Role, Row, Score, Verdict
 from compress.engines import compiled, shipped_files
-from compress.job import Job
+from compress.measuring import Bench
 from compress.recipe import Recipe
-from compress.samples import Calibration, Split
 from compress.stages import ModelStage, fp32_engine
-from compress.verdict import Trial, choose, drop_of, judge
+from compress.verdict import Trial, choose, constant_findings, drop_of, judge
 from export.errors import CompressError, QualityError, UnsupportedError
 from targets import FP32, Engine, Scheme, Target
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What every target's deployment works from; the same for all of them.
+class Deployment:
+    """A target's rows and verdict. Where it ran, also:
 
     Args:
-        stages: the original first, the final model last.
-        reference: the engine of the original in torch.
-        validation_rows, evaluation_rows: the metric's per-sample statistics of the original in torch.
-        calibration_key: stands for the calibration samples.
+        torch: the original in torch, timed beside this target's engines.
+        shipped: the metric's statistics of what ships on the evaluation set, shape (samples, k).
     """
-
-    job: Job
-    stages: Sequence[ModelStage]
-    reference: Engine
-    validation: Split
-    evaluation: Split
-    validation_rows: np.ndarray
-    evaluation_rows: np.ndarray
-    calibration: Calibration
-    calibration_key: str
-    calibration_samples: int
-    cores: int
-    scores: dict[tuple[Path, str], Score] = field(default_factory=dict)
-    """Scores already measured, by engine and split: an engine's answers do not change."""
-
-    @property
-    def final(self) -> ModelStage:
-        return self.stages[-1]
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """A target's rows and verdict; `torch` is the original in torch, timed beside this target's engines."""
 
     rows: tuple[Row, ...]
     verdict: Verdict
     torch: Measured | None = None
+    shipped: np.ndarray | None = None
+
+    @property
+    def target(self) -> str:
+        return self.verdict.target
 
 
 @dataclass(frozen=True)
@@ -79,10 +55,13 @@ def deploy(target: Target, bench: Bench) -> Deployment:
     chosen, why = choose(trials, FP32.name, bench.job.recipe.budget)
     bench.job.show.say(f"{target.name}: {chosen} ships: {why}")
     best = next(candidate for candidate in candidates if candidate.scheme.name == chosen)
-    stage_rows, chosen_row, torch = _measure_afresh(target, best, fp32, bench)
-    rows = (*stage_rows, *tried_rows, *failed, *failures, replace(chosen_row, reason=why))
-    verdict = judge(rows[-1], rows[0], bench.job.recipe.budget, bench.job.workload.metric.higher_is_better)
-    return Deployment(rows, verdict, torch)
+    (reference, control, *stage_rows), chosen_row, torch = _measure_afresh(target, best, fp32, bench)
+    rows = (reference, control, *stage_rows, *tried_rows, *failed, *failures, replace(chosen_row, reason=why))
+    higher_is_better = bench.job.workload.metric.higher_is_better
+    limit = bench.job.recipe.benchmark.half_width_limit
+    verdict = judge(rows[-1], reference, control, bench.job.recipe.budget, higher_is_better, limit)
+    shipped = bench.rows(best.engine, best.scheme.mode == "dynamic", bench.evaluation)
+    return Deployment(rows, verdict, torch, shipped)
 
 
 def units_of(target: Target, recipe: Recipe) -> int:
@@ -143,19 +122,20 @@ def _try(
     scores: dict[str, Score] = {}
     failed: list[Row] = []
     with bench.job.show.unit(f"{target.name}: trying {len(candidates)} schemes"):
+        for engine in fp32.values():
+            bench.score(engine, FP32, bench.validation)
         for candidate in candidates:
             try:
-                scores[candidate.scheme.name] = _score(candidate.engine, candidate.scheme, bench.validation, bench)
+                scores[candidate.scheme.name] = bench.score(candidate.engine, candidate.scheme, bench.validation)
             except CompressError as error:
                 if candidate.scheme == FP32:
                     raise
                 failed.append(_failed(target, candidate.scheme, error, bench))
         running = [candidate for candidate in candidates if candidate.scheme.name in scores]
         original = {"original": fp32["original"]} if len(bench.stages) > 1 else {}
-        measured = _measure(
-            {"torch": bench.reference} | original | {each.scheme.name: each.engine for each in running},
-            bench,
-            processes=1,
+        measured = bench.time(
+            {FP32.name: fp32[bench.final.name]} | original | {each.scheme.name: each.engine for each in running},
+            pairs=[(each.scheme.name, FP32.name) for each in running if each.scheme != FP32],
         )
     baseline = measured.get("original", measured[FP32.name])
     size = bench.job.recipe.benchmark.batch_sizes[0]
@@ -164,39 +144,53 @@ def _try(
         name = candidate.scheme.name
         faster = measured[name].timings[size].faster_than(measured[FP32.name].timings[size])
         drop = drop_of(scores[name], bench.job.workload.metric.higher_is_better)
-        trials.append(Trial(name, drop, faster))
+        trials.append(Trial(name, drop, faster, (*constant_findings(scores[name]), *measured[name].findings)))
         if candidate.scheme == FP32:
             continue  # the final stage's own row shows it, measured afresh
         row = _row(target, bench.final.name, candidate.engine, "tried", bench)
-        latency = _latencies(measured[name], baseline, measured["torch"], bench)
-        rows.append(replace(row, validation=scores[name], latency=latency, footprint=measured[name].footprint))
+        row = replace(row, validation=scores[name], latency=bench.latencies(measured[name], baseline, None))
+        rows.append(replace(row, footprint=measured[name].footprint, findings=measured[name].findings))
     return trials, rows, failed
 
 
 def _measure_afresh(
     target: Target, best: _Candidate, fp32: Mapping[str, Engine], bench: Bench
 ) -> tuple[list[Row], Row, Measured]:
-    """Final figures in fresh processes: the original and each stage in FP32, and what ships on the evaluation set."""
+    """Final figures in fresh processes: the original against itself, each stage in FP32, and what ships.
+
+    What ships and the original are scored on the evaluation set, the stages between on the validation set.
+    """
     with bench.job.show.unit(f"{target.name}: measuring {best.scheme.name} afresh"):
-        measured = _measure(
-            {"torch": bench.reference, **fp32, "ships": best.engine}, bench, bench.job.recipe.benchmark.processes
-        )
+        validation = {name: bench.score(engine, FP32, bench.validation) for name, engine in fp32.items()}
+        engines = {"original": fp32["original"], "ships": best.engine, "torch": bench.reference, **fp32}
+        measured = bench.time(engines, control="original", pairs=[("ships", "original")])
+        original, torch = measured["original"], measured["torch"]
         rows = []
         for name, engine in fp32.items():
             row = _row(target, name, engine, "reference" if name == "original" else "stage", bench)
-            latency = _latencies(measured[name], measured["original"], measured["torch"], bench)
-            row = replace(row, latency=latency, footprint=measured[name].footprint)
-            rows.append(replace(row, validation=_score(engine, FP32, bench.validation, bench)))
-        rows[0] = replace(rows[0], evaluation=_score(fp32["original"], FP32, bench.evaluation, bench))
-        chosen = _row(target, bench.final.name, best.engine, "chosen", bench)
+            rows.append(replace(_timed(row, measured[name], original, torch, bench), validation=validation[name]))
+        evaluation = bench.score(fp32["original"], FP32, bench.evaluation)
+        rows[0] = replace(rows[0], evaluation=evaluation, layers=bench.layers(fp32["original"]))
+        again = _row(target, "original", fp32["original"], "control", bench)
+        rows.insert(1, _timed(again, measured[CONTROL], original, torch, bench))
+        chosen = _timed(
+            _row(target, bench.final.name, best.engine, "chosen", bench), measured["ships"], original, torch, bench
+        )
         chosen = replace(
             chosen,
-            latency=_latencies(measured["ships"], measured["original"], measured["torch"], bench),
-            footprint=measured["ships"].footprint,
-            validation=_score(best.engine, best.scheme, bench.validation, bench),
-            evaluation=_score(best.engine, best.scheme, bench.evaluation, bench),
+            validation=bench.score(best.engine, best.scheme, bench.validation),
+            evaluation=bench.score(best.engine, best.scheme, bench.evaluation),
+            layers=bench.layers(best.engine),
         )
-    return rows, chosen, measured["torch"]
+        if bench.job.recipe.benchmark.throughput:
+            before, after = bench.throughput(fp32["original"], best.engine)
+            rows[0], chosen = replace(rows[0], throughput=before), replace(chosen, throughput=after)
+    return rows, chosen, torch
+
+
+def _timed(row: Row, measured: Measured, original: Measured, torch: Measured, bench: Bench) -> Row:
+    latency = bench.latencies(measured, original, torch)
+    return replace(row, latency=latency, footprint=measured.footprint, findings=measured.findings)
 
 
 def _not_run(
@@ -220,46 +214,6 @@ def _not_run(
     bench.job.show.say(f"{target.name}: {len(candidates)} schemes compiled; {reason}")
     verdict = Verdict(target.name, "not run here", best.scheme.name, (f"not judged: {reason}",))
     return Deployment((*rows, *failures, chosen), verdict)
-
-
-def _measure(engines: Mapping[str, Engine], bench: Bench, processes: int) -> dict[str, Measured]:
-    benchmark = bench.job.recipe.benchmark
-    inputs = {size: timing_inputs(bench.job.workload, benchmark, size) for size in benchmark.batch_sizes}
-    protocol = Protocol(benchmark.threads, benchmark.seconds, processes, bench.job.recipe.seed)
-    return measure(engines, inputs, protocol, bench.job.show.track)
-
-
-def _score(engine: Engine, scheme: Scheme, split: Split, bench: Bench) -> Score:
-    memo = (engine.path, split.name)
-    if memo not in bench.scores:
-        rows = statistics_of(
-            engine,
-            split,
-            bench.job.workload.metric,
-            threads=bench.cores,
-            one_by_one=scheme.mode == "dynamic",
-            track=bench.job.show.track,
-            total=split.number_of_batches,
-        )
-        original = bench.validation_rows if split is bench.validation else bench.evaluation_rows
-        bench.scores[memo] = score(bench.job.workload.metric, rows, original, split.name)
-    return bench.scores[memo]
-
-
-def _latencies(mine: Measured, fp32: Measured, torch: Measured, bench: Bench) -> tuple[Latency, ...]:
-    sizes = bench.job.recipe.benchmark.sizes
-    return tuple(
-        Latency(
-            batch_size=size,
-            sizes=sizes,
-            threads=timings.threads,
-            median_s=timings.median_s,
-            block_medians_s=timings.by_process_s,
-            faster_than_torch=timings.faster_than(torch.timings[size]),
-            faster_than_fp32=None if mine is fp32 else timings.faster_than(fp32.timings[size]),
-        )
-        for size, timings in mine.timings.items()
-    )
 
 
 def _row(target: Target, stage: str, engine: Engine, role: Role, bench: Bench) -> Row:

@@ -44,6 +44,11 @@ def load_workload(recipe: Recipe) -> Workload:
     if not isinstance(workload, Workload):
         raise InputError(f"{where}: must return a compress.Workload, returned {type(workload).__name__}")
     _check_fields(workload, where)
+    if recipe.budget.worst_class_drop is not None and not workload.metric.classifies:
+        raise InputError(
+            f"{recipe.path.name}: budget.worst_class_drop: metric '{workload.metric.name}' of {where} does not classify; "
+            "remove the line, or use a metric that does"
+        )
     _check_call(workload, where)
     for name in ("train", "validation", "calibration", "evaluation"):
         _check_batches(workload, name, where)
@@ -219,3 +224,16 @@ def _check_metric(workload: Workload, samples: int, batch: Any, where: str) -> N
     if getattr(statistics, "ndim", 0) != 2 or len(statistics) != samples:
         shape = getattr(statistics, "shape", type(statistics).__name__)
         raise InputError(f"{where}: metric.statistics must give shape ({samples}, k), one row a sample; gave {shape}")
+    if not workload.metric.classifies:
+        return
+    if statistics.shape[1] < 2:
+        raise InputError(
+            f"{where}: a metric that classifies keeps the predicted class in column 0 of its statistics and the true class "
+            "in column 1; gave one column"
+        )
+    probabilities = statistics[:, 2:3]
+    if ((probabilities < 0) | (probabilities > 1)).any():
+        raise InputError(
+            f"{where}: column 2 of the statistics of a metric that classifies is the probability of the predicted class, "
+            f"from 0 to 1; found {probabilities.min():g} to {probabilities.max():g}. Keep other figures from column 3 on"
+        )

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import functools
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import yaml
 
+from benchmarks import samples_file
 from benchmarks.accuracy import score
-from benchmarks.latency import Measured, Protocol, measure
-from benchmarks.machine import fingerprint, library_versions
+from benchmarks.latency import Measured
+from benchmarks.machine import library_versions, machine
 from benchmarks.render_html import report_html
 from benchmarks.render_markdown import report_markdown
-from benchmarks.report import Latency, Report, Row, write_text_whole
+from benchmarks.report import Report, Row, write_text_whole
 from compress import __version__
-from compress.bench_inputs import check_sizes, timing_inputs
+from compress.bench_inputs import check_sizes
 from compress.checkpoint import weights_hash
-from compress.deploy import Bench, deploy, units_of
+from compress.deploy import deploy, units_of
 from compress.evaluate import evaluate
+from compress.gallery import gallery
 from compress.job import Job
 from compress.load_workload import load_workload
+from compress.measuring import Bench
 from compress.preflight import check_baseline, usable_targets
 from compress.recipe import Recipe, load_recipe
 from compress.run_directory import RunDirectory, sha256_of
@@ -80,7 +82,8 @@ def run(
         bench = _prepare(Job(recipe, workload, directory, show), targets)
         deployments = [deploy(target, bench) for target in targets]
         timed = [deployment.torch for deployment in deployments if deployment.torch is not None]
-        torch_row = _torch_row(bench, timed[0] if timed else _time_torch(bench))
+        torch_row = _torch_row(bench, timed[0] if timed else bench.time({"torch": bench.reference})["torch"])
+        shipped = {each.target: each.shipped for each in deployments if each.shipped is not None}
         report = Report(
             name=recipe.name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -94,13 +97,15 @@ def run(
             stages=tuple(stage.for_report() for stage in bench.stages),
             rows=(torch_row, *(row for deployment in deployments for row in deployment.rows)),
             verdicts=tuple(deployment.verdict for deployment in deployments),
-            machine=fingerprint(),
+            machine=machine(),
             versions=library_versions(),
             hashes=_hashes(recipe, bench),
             warnings=(*skipped, *_warnings(bench)),
             duration_s=time.monotonic() - started,
+            half_width_limit=recipe.benchmark.half_width_limit,
+            gallery=gallery(workload, bench.evaluation_rows, shipped),
         )
-        _write(report, directory)
+        _write(report, directory, {"torch": bench.evaluation_rows, **shipped})
     return report
 
 
@@ -138,7 +143,6 @@ def _prepare(job: Job, targets: Sequence[Target]) -> Bench:
         calibration=calibration,
         calibration_key=f"{training_fingerprint(calibration.batches)} {samples}",
         calibration_samples=samples,
-        cores=os.cpu_count() or 1,
     )
 
 
@@ -155,10 +159,6 @@ def _original_rows(workload: Workload, split: Split, show: Show) -> np.ndarray:
 def _torch_row(bench: Bench, measured: Measured) -> Row:
     """The original in torch: what every difference and the second ratio of each row refer to."""
     metric, sizes = bench.job.workload.metric, bench.job.recipe.benchmark.sizes
-    latency = tuple(
-        Latency(size, sizes, timings.threads, timings.median_s, timings.by_process_s)
-        for size, timings in measured.timings.items()
-    )
     return Row(
         target="torch",
         stage="original",
@@ -168,16 +168,10 @@ def _torch_row(bench: Bench, measured: Measured) -> Row:
         size_bytes=bench.stages[0].size.size_bytes,
         validation=score(metric, bench.validation_rows, None, "validation"),
         evaluation=score(metric, bench.evaluation_rows, None, "evaluation"),
-        latency=latency,
+        latency=tuple(timings.latency(sizes) for timings in measured.timings.values()),
         footprint=measured.footprint,
+        findings=measured.findings,
     )
-
-
-def _time_torch(bench: Bench) -> Measured:
-    benchmark = bench.job.recipe.benchmark
-    inputs = {size: timing_inputs(bench.job.workload, benchmark, size) for size in benchmark.batch_sizes}
-    protocol = Protocol(benchmark.threads, benchmark.seconds, benchmark.processes, bench.job.recipe.seed)
-    return measure({"torch": bench.reference}, inputs, protocol, bench.job.show.track)["torch"]
 
 
 def _hashes(recipe: Recipe, bench: Bench) -> dict[str, str]:
@@ -208,10 +202,13 @@ def _warnings(bench: Bench) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _write(report: Report, directory: RunDirectory) -> None:
-    """The recipe as it ran and the report in its three forms, each written whole."""
+def _write(report: Report, directory: RunDirectory, rows: Mapping[str, np.ndarray]) -> None:
+    """The recipe as it ran, the samples behind the scores and the report in its three forms, each written whole."""
     recipe = yaml.safe_dump(dict(report.recipe), sort_keys=False, allow_unicode=True)
     write_text_whole(directory.path / "recipe.yaml", recipe)
+    samples_file.write_samples(
+        directory.path / samples_file.FILE, {samples_file.key_of(target): found for target, found in rows.items()}
+    )
     write_text_whole(directory.path / "report.md", report_markdown(report))
     write_text_whole(directory.path / "report.html", report_html(report))
     report.write(directory.path / "report.json")

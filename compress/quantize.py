@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from compress.scales import refuse_broken_scales
 from export.errors import InputError, QualityError
 from export.model import OnnxModel
 from targets.base import Arrays, Scheme
@@ -19,13 +20,6 @@ if TYPE_CHECKING:
     import onnx
 
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-# Operator -> positions of its scale inputs (of the weight's and the activation's, where it has several).
-_SCALES = {
-    "QuantizeLinear": (1,),
-    "DequantizeLinear": (1,),
-    "DynamicQuantizeMatMul": (2,),
-    "MatMulIntegerToFloat": (2, 3),
-}
 
 
 @dataclass(frozen=True)
@@ -63,7 +57,7 @@ def quantize_model(model: OnnxModel, calibration: Iterable[Arrays], scheme: Sche
 
     Raises:
         InputError: if the calibration data is empty, lacks an input, or holds NaN or Inf.
-        QualityError: if a weight or a resulting scale is NaN or Inf; the message names the tensor.
+        QualityError: if a weight is NaN or Inf, or a resulting scale is that or not above 0; names the tensor.
     """
     import onnx
 
@@ -123,19 +117,6 @@ def refuse_broken_weights(graph: onnx.GraphProto) -> None:
     for tensor in graph.initializer:
         if tensor.name in used:
             _refuse_non_finite(tensor, f"weight '{tensor.name}' of node '{used[tensor.name].name}'")
-
-
-def refuse_broken_scales(graph: onnx.GraphProto) -> None:
-    """Raise QualityError if the scale of a quantized tensor is NaN or Inf."""
-    scales = {
-        node.input[position]: node.input[0]
-        for node in reversed(graph.node)  # of several users of a scale, the first names the tensor
-        for position in _SCALES.get(node.op_type, ())
-        if position < len(node.input)
-    }
-    for tensor in graph.initializer:
-        if tensor.name in scales:
-            _refuse_non_finite(tensor, f"scale '{tensor.name}' of tensor '{scales[tensor.name]}'")
 
 
 def _refuse_non_finite(tensor: onnx.TensorProto, what: str) -> None:

@@ -45,10 +45,16 @@ class Benchmark:
     threads: int = 1
     sizes: dict[str, int] = field(default_factory=dict)
     """Size of each dynamic axis but the batch: {length: 64}."""
-    seconds: float = 4.0
-    """Measuring time of each engine, at each batch size."""
-    processes: int = 2
-    """Fresh processes of each engine over which the final measurement is spread."""
+    seconds: float = 6.0
+    """Measuring time of each engine at each batch size, at most."""
+    processes: int = 5
+    """Fresh processes of each engine, at least; twice as many at most. With fewer than five no speed is claimed."""
+    half_width: float = 0.01
+    """Measuring stops when the 95 % intervals of the ratios are this narrow on either side: 0.01 is 1 %."""
+    half_width_limit: float = 0.05
+    """Above this half-width of the reference against itself the machine is called unstable."""
+    throughput: bool = True
+    """Measure requests under way at once as well, in each runtime's throughput mode, on all cores."""
 
     def __post_init__(self) -> None:
         _require(bool(self.batch_sizes), "batch_sizes is empty; name at least one, for example [1]")
@@ -62,6 +68,8 @@ class Benchmark:
         _require(all(size >= 1 for size in self.sizes.values()), f"sizes must be 1 or more, found {self.sizes}")
         _require(0 < self.seconds <= 600, f"seconds must be above 0 and at most 600, found {self.seconds}")
         _require(1 <= self.processes <= 20, f"processes must be from 1 to 20, found {self.processes}")
+        for name, share in (("half_width", self.half_width), ("half_width_limit", self.half_width_limit)):
+            _require(0 < share < 1, f"{name} must be between 0 and 1, found {share}")
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,8 @@ class Budget:
     """Smallest ratio of latencies, the same runtime's FP32 original over the artifact."""
     size_ratio: float | None = None
     """Largest ratio of bytes, the artifact over the same runtime's FP32 original."""
+    worst_class_drop: float | None = None
+    """Largest loss of the share predicted right of any single class, of a metric that classifies."""
 
     def __post_init__(self) -> None:
         _require(
@@ -82,6 +92,10 @@ class Budget:
         )
         _require(self.speedup is None or self.speedup > 0, f"speedup must be above 0, found {self.speedup}")
         _require(self.size_ratio is None or self.size_ratio > 0, f"size_ratio must be above 0, found {self.size_ratio}")
+        _require(
+            self.worst_class_drop is None or self.worst_class_drop >= 0,
+            f"worst_class_drop must be 0 or more, found {self.worst_class_drop}",
+        )
 
 
 @dataclass(frozen=True)

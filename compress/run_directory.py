@@ -123,7 +123,7 @@ class RunDirectory:
         )
 
 
-_OWN = {"stages", "artifacts", "report.json", "report.md", "report.html", "recipe.yaml"}
+_OWN = {"stages", "artifacts", "report.json", "report.md", "report.html", "recipe.yaml", "samples.npz"}
 
 
 def digest_of(key: Mapping[str, Any]) -> str:

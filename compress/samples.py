@@ -63,6 +63,13 @@ def first_pass(batches: Batches) -> Batches:
     return batches.at_pass(0) if isinstance(batches, TensorBatches) else batches
 
 
+def samples_of(batches: Batches) -> Iterator[dict[str, torch.Tensor]]:
+    """Each sample's named inputs, as a batch of one."""
+    for inputs, target in first_pass(batches):
+        for index in range(len(target)):
+            yield {name: tensor[index : index + 1] for name, tensor in inputs.items()}
+
+
 def sample_digest(arrays: Mapping[str, np.ndarray], index: int) -> bytes:
     """Content of one sample; padding at the end of integer rows does not count, since it depends on the batch."""
     digest = hashlib.blake2b(digest_size=16)

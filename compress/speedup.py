@@ -8,15 +8,18 @@ from pathlib import Path
 from torch import nn
 
 from benchmarks.latency import Protocol, measure
-from compress.bench_inputs import timing_inputs
+from compress.bench_inputs import timing_pool
 from compress.job import Job
 from compress.recipe import Recipe
+from compress.samples import samples_of
 from compress.stages import ModelStage, export_model, fp32_engine
 from export.errors import UnsupportedError
 from targets import FP32, Target
 
 SECONDS = 1.5
 """Measuring time of each of the two engines for one candidate of the search."""
+HALF_WIDTH = 0.02
+"""Of a candidate's speed-up: the search goes by steps of channels, which change it by more."""
 
 
 def measured_speedup(model: nn.Module, on: str | None, original: ModelStage, job: Job) -> float:
@@ -29,6 +32,7 @@ def measured_speedup(model: nn.Module, on: str | None, original: ModelStage, job
         UnsupportedError: if the target is not in the recipe or cannot run here.
     """
     target = _timing_target(on, job.recipe)
+    assert job.workload.validation is not None, "load_workload gives every workload a validation set"
     benchmark = job.recipe.benchmark
     size = benchmark.batch_sizes[0]
     with tempfile.TemporaryDirectory(prefix="compress-") as name:
@@ -38,9 +42,10 @@ def measured_speedup(model: nn.Module, on: str | None, original: ModelStage, job
             "original": fp32_engine(0, original, target, job),
             "candidate": target.compile(export_model(model, folder / "model.onnx", job), FP32, folder / "engine"),
         }
-        protocol = Protocol(benchmark.threads, min(SECONDS, benchmark.seconds), 1, job.recipe.seed)
-        inputs = {size: timing_inputs(job.workload, benchmark, size)}
-        measured = measure(engines, inputs, protocol, job.show.track)
+        seconds = min(SECONDS, benchmark.seconds)
+        protocol = Protocol(benchmark.threads, seconds, benchmark.processes, HALF_WIDTH, job.recipe.seed)
+        pool = timing_pool(job.workload, benchmark, size, samples_of(job.workload.validation))
+        measured = measure(engines, {size: pool}, protocol, track=job.show.track)
     return measured["candidate"].timings[size].faster_than(measured["original"].timings[size]).value
 
 

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from benchmarks.classification import broken_classes, worst_class
 from benchmarks.report import Decision, Interval, Row, Score, Verdict
+from benchmarks.stability import unstable
+from benchmarks.wording import MetricWording, duration, ratio
 from compress.recipe import Budget
 
 ROUNDING = 1e-9
 """A drop of 3 in 60 samples is 0.05 and a little in floating point."""
+
+ON_THE_LIMIT = 0.05
+"""Share of the half-width within which a value lies on the limit: 400 times the evidence would have to decide it."""
+
+NAMED = 3
+"""Broken classes that are named one by one."""
+
+State = Literal["kept", "missed", "undecided", "rejected"]
 
 
 @dataclass(frozen=True)
@@ -19,11 +32,13 @@ class Trial:
     Args:
         drop: loss of the metric against the original, positive where it is worse.
         faster_than_fp32: against the same final model in the same runtime's FP32, measured beside it.
+        findings: what is wrong with its answers, a sentence each; a scheme that has one never ships.
     """
 
     scheme: str
     drop: float
     faster_than_fp32: Interval
+    findings: tuple[str, ...] = ()
 
 
 def drop_of(score: Score, higher_is_better: bool) -> float:
@@ -48,7 +63,8 @@ def choose(trials: Sequence[Trial], fp32: str, budget: Budget) -> tuple[str, str
     others = [trial for trial in trials if trial.scheme != fp32]
     lost = next(trial.drop for trial in trials if trial.scheme == fp32)
     spent = lost if limit is not None and lost > limit + ROUNDING else 0.0
-    accurate = [trial for trial in others if limit is None or trial.drop - spent <= limit + ROUNDING]
+    sound = [trial for trial in others if not trial.findings]
+    accurate = [trial for trial in sound if limit is None or trial.drop - spent <= limit + ROUNDING]
     faster = [trial for trial in accurate if trial.faster_than_fp32.low > 1.0]
     against = f" (held against the final model in FP32, which itself loses {spent:.4f} there)" if spent else ""
     if faster:
@@ -56,8 +72,10 @@ def choose(trials: Sequence[Trial], fp32: str, budget: Budget) -> tuple[str, str
         return best.scheme, f"fastest of {len(trials)} schemes inside the budget on validation data{against}"
     if not others:
         return fp32, "no other scheme was offered or could be built"
+    if not sound:
+        return fp32, f"the answers of every other scheme are wrong: {others[0].scheme}: {others[0].findings[0]}"
     if not accurate:
-        least = min(others, key=lambda trial: trial.drop)
+        least = min(sound, key=lambda trial: trial.drop)
         return fp32, (
             f"every faster scheme lost more than {limit:g} on validation data{against}; "
             f"the best, {least.scheme}, {least.drop - spent:.4f}"
@@ -69,56 +87,172 @@ def choose(trials: Sequence[Trial], fp32: str, budget: Budget) -> tuple[str, str
     )
 
 
-def judge(chosen: Row, reference: Row, budget: Budget, higher_is_better: bool) -> Verdict:
-    """The chosen artifact against each line of the budget.
+def judge(
+    chosen: Row,
+    reference: Row,
+    control: Row | None,
+    budget: Budget,
+    higher_is_better: bool,
+    half_width_limit: float,
+) -> Verdict:
+    """The chosen artifact against each line of the budget, decided on the 95 % interval and not on the point.
 
-    A line is kept where the measured value keeps it, missed where the whole 95 % interval misses it, and
-    undecided where the value misses it but the interval does not exclude it.
+    A line is kept where the whole interval keeps it, missed where the whole interval misses it, and undecided where it
+    lies on both sides: then the verdict says about how much more evidence would tell. Broken answers reject whatever
+    the budget allows.
+
+    Args:
+        reference: the original in FP32 on the same runtime.
+        control: that one measured against itself (A/A); beside an unstable one no speed is claimed.
+        half_width_limit: of the A/A interval, from which on the machine is called unstable.
     """
+    unsteady = unstable(control, half_width_limit) if control else None
     lines = [
-        _drop_line(chosen, budget, higher_is_better),
-        _speed_line(chosen, budget),
-        _size_line(chosen, reference, budget),
+        *(_Line("rejected", finding) for finding in (*chosen.findings, *_broken(chosen.evaluation))),
+        *_drop_lines(chosen.evaluation, budget, higher_is_better),
+        *_class_lines(chosen.evaluation, budget),
+        *_speed_lines(chosen, budget, unsteady),
+        *_size_lines(chosen, reference, budget),
     ]
-    decided = [line for line in lines if line is not None]
-    states = {state for state, _ in decided}
-    decision: Decision = "rejected" if "missed" in states else "inconclusive" if "undecided" in states else "accepted"
-    return Verdict(chosen.target, decision, chosen.scheme, tuple(text for _, text in decided))
+    states = {line.state for line in lines}
+    decision: Decision = (
+        "rejected" if states & {"rejected", "missed"} else "inconclusive" if "undecided" in states else "accepted"
+    )
+    return Verdict(
+        chosen.target,
+        decision,
+        chosen.scheme,
+        tuple(f"{line.state}: {line.text}" for line in lines),
+        more_samples=max((line.more_samples for line in lines if line.more_samples), default=None),
+        more_seconds=max((line.more_seconds for line in lines if line.more_seconds), default=None),
+    )
 
 
-def _drop_line(chosen: Row, budget: Budget, higher_is_better: bool) -> tuple[str, str] | None:
-    score = chosen.evaluation
+def constant_findings(score: Score | None) -> tuple[str, ...]:
+    """A sentence if the engine gives every sample the same class."""
+    if score is None or score.constant is None:
+        return ()
+    return (f"every sample is given class '{score.constant}': the artifact no longer tells its inputs apart",)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A finding, and about how much more evidence an undecided one needs."""
+
+    state: State
+    text: str
+    more_samples: int | None = None
+    more_seconds: float | None = None
+
+
+def _broken(score: Score | None) -> tuple[str, ...]:
+    if score is None or score.constant is not None:
+        return constant_findings(score)  # a constant answer breaks all classes but one: once is enough
+    broken = broken_classes(score.classes)
+    told = [
+        f"class '{found.label}' is broken: {100 * found.before:.1f} % → {100 * found.after:.1f} % "
+        f"of its {found.samples:,} samples are right"
+        for found in broken[:NAMED]
+    ]
+    return (*told, f"{len(broken) - NAMED} more classes are broken") if len(broken) > NAMED else tuple(told)
+
+
+def _drop_lines(score: Score | None, budget: Budget, higher_is_better: bool) -> Iterable[_Line]:
     if budget.metric_drop is None or score is None or score.difference is None:
-        return None
-    drop, best = drop_of(score, higher_is_better), score.difference.high if higher_is_better else -score.difference.low
-    state = _state(drop <= budget.metric_drop + ROUNDING, -best <= budget.metric_drop + ROUNDING)
-    change, limit = score.difference.value, budget.metric_drop
-    return state, (
-        f"{state}: {score.metric} changes by {change:+.4f} on {score.samples:,} evaluation samples, a loss of {limit:g} allowed"
+        return
+    wording = MetricWording.of_values(score.metric, [score.value])
+    rise = score.difference if higher_is_better else _negative(score.difference)
+    change = f"{wording.change(score.difference.value)}{wording.difference_unit} {_ends(score.difference, wording)}"
+    text = f"{score.metric} changes by {change}, a loss of {wording.value(budget.metric_drop)} allowed"
+    yield _on_samples(rise, -budget.metric_drop, text, score.samples)
+
+
+def _class_lines(score: Score | None, budget: Budget) -> Iterable[_Line]:
+    worst = worst_class(score.classes) if score else None
+    if budget.worst_class_drop is None or score is None or worst is None or worst.difference is None:
+        return
+    wording = MetricWording("share", percent=True)
+    text = (
+        f"class '{worst.label}', the worst, changes by {wording.change(worst.difference.value)} pp "
+        f"{_ends(worst.difference, wording)} (95 % over all {len(score.classes)} classes), "
+        f"a loss of {wording.value(budget.worst_class_drop)} allowed"
     )
+    yield _on_samples(worst.difference, -budget.worst_class_drop, text, score.samples)
 
 
-def _speed_line(chosen: Row, budget: Budget) -> tuple[str, str] | None:
+def _speed_lines(chosen: Row, budget: Budget, unsteady: str | None) -> Iterable[_Line]:
     if budget.speedup is None or not chosen.latency or chosen.latency[0].faster_than_fp32 is None:
-        return None
-    ratio = chosen.latency[0].faster_than_fp32
-    state = _state(ratio.value >= budget.speedup, ratio.high >= budget.speedup)
-    return state, (
-        f"{state}: {ratio.value:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}] faster than the same runtime's FP32 original "
-        f"at batch {chosen.latency[0].batch_size}, at least {budget.speedup:g}x asked"
+        return
+    if unsteady:
+        yield _Line("undecided", unsteady)
+        return
+    latency, found = chosen.latency[0], chosen.latency[0].faster_than_fp32
+    state = _state(found, budget.speedup)
+    text = (
+        f"{ratio(found)} faster than the same runtime's FP32 original at batch {latency.batch_size}, "
+        f"at least {budget.speedup:g}x asked"
     )
+    if state != "undecided":
+        yield _Line(state, text)
+        return
+    more = more_evidence(found, budget.speedup, latency.measured_s)
+    if more is None:
+        yield _Line(state, f"{text}; it lies on the limit: no reasonable measuring time decides it")
+        return
+    needs = f"about {duration(more)} more measuring" if more else "more measuring"
+    yield _Line(state, f"{text}; needs {needs}", more_seconds=more or None)
 
 
-def _size_line(chosen: Row, reference: Row, budget: Budget) -> tuple[str, str] | None:
+def _size_lines(chosen: Row, reference: Row, budget: Budget) -> Iterable[_Line]:
     if budget.size_ratio is None or not chosen.size_bytes or not reference.size_bytes:
-        return None
-    ratio = chosen.size_bytes / reference.size_bytes
-    state = _state(ratio <= budget.size_ratio, False)
-    return (
-        state,
-        f"{state}: {ratio:.2f}x the bytes of the same runtime's FP32 original, at most {budget.size_ratio:g}x allowed",
+        return
+    found = chosen.size_bytes / reference.size_bytes
+    yield _Line(
+        "kept" if found <= budget.size_ratio else "missed",
+        f"{found:.2f}x the bytes of the same runtime's FP32 original, at most {budget.size_ratio:g}x allowed",
     )
 
 
-def _state(kept: bool, possible: bool) -> str:
-    return "kept" if kept else "undecided" if possible else "missed"
+def _on_samples(rise: Interval, limit: float, text: str, samples: int) -> _Line:
+    """The line of a figure that comes from evaluation samples and must be `limit` or more."""
+    text = f"{text}, on {samples:,} evaluation samples"
+    state = _state(rise, limit)
+    if state != "undecided":
+        return _Line(state, text)
+    more = more_evidence(rise, limit, samples)
+    if more is None:
+        return _Line(state, f"{text}; it lies on the limit: no reasonable number of samples decides it")
+    whole = max(1, round(more))
+    return _Line(state, f"{text}; needs about {whole:,} more evaluation samples", more_samples=whole)
+
+
+def more_evidence(found: Interval, limit: float, evidence: float) -> float | None:
+    """About how much more of the same evidence (samples, seconds) would take the limit out of the interval.
+
+    The half-width on the limit's side shrinks with the square root of the evidence: evidence x ((half / margin)^2 - 1),
+    rounded up to two digits, and for a value that stays where it is. None where the value lies on the limit within 5 %
+    of the half-width.
+    """
+    margin = abs(limit - found.value)
+    half = found.value - found.low if found.value >= limit else found.high - found.value
+    if margin <= ON_THE_LIMIT * half:
+        return None
+    more = max(0.0, evidence * ((half / margin) ** 2 - 1))
+    if more == 0:
+        return 0.0
+    step = 10.0 ** (math.floor(math.log10(more)) - 1)
+    return math.ceil(more / step - ROUNDING) * step
+
+
+def _state(found: Interval, at_least: float) -> State:
+    if found.low >= at_least - ROUNDING:
+        return "kept"
+    return "missed" if found.high < at_least - ROUNDING else "undecided"
+
+
+def _negative(interval: Interval) -> Interval:
+    return Interval(-interval.value, -interval.high, -interval.low)
+
+
+def _ends(interval: Interval, wording: MetricWording) -> str:
+    return f"[{wording.change(interval.low)}, {wording.change(interval.high)}]"

@@ -92,6 +92,7 @@ class Workload:
         validation: batches on which every choice is made; None holds a fixed tenth of `train` (a TensorBatches) back.
         calibration: batches for INT8 ranges; None uses `train` without shuffling and augmentation.
         output_names: ONNX names of the outputs.
+        class_names: what the report calls the classes 0, 1, ...; empty, they go by their numbers.
         baseline: the metric that the original is known to reach on `evaluation`; the run stops if it does not.
         baseline_tolerance: how far from `baseline` the measured value may be.
     """
@@ -106,6 +107,7 @@ class Workload:
     validation: Batches | None = None
     calibration: Batches | None = None
     output_names: tuple[str, ...] = ("logits",)
+    class_names: tuple[str, ...] = ()
     baseline: float | None = None
     baseline_tolerance: float = 0.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import cast
 
-from targets.base import FP32, Arrays, Engine, Scheme, Session, Target
+from targets.base import FP32, Arrays, Engine, LayerTime, Profile, Scheme, Session, Target
 
 TARGETS: dict[str, str] = {
     "openvino": "targets.openvino:OpenVino",
@@ -19,9 +19,25 @@ REFERENCE = "targets.torch_reference:TorchReference"
 
 
 def target_class(name: str) -> type[Target]:
-    """The class behind a recipe key of TARGETS, or behind "torch"."""
-    module, _, attribute = (REFERENCE if name == "torch" else TARGETS[name]).partition(":")
+    """The class behind a recipe key of TARGETS, behind "torch", or behind a class path ("module:Class").
+
+    A class path is for engines that the caller made, as studies and tests do; a name that was read from a file of
+    unknown origin must be checked against TARGETS first.
+    """
+    path = name if ":" in name else REFERENCE if name == "torch" else TARGETS[name]
+    module, _, attribute = path.partition(":")
     return cast(type[Target], getattr(import_module(module), attribute))
 
 
-__all__ = ["FP32", "TARGETS", "Arrays", "Engine", "Scheme", "Session", "Target", "target_class"]
+__all__ = [
+    "FP32",
+    "TARGETS",
+    "Arrays",
+    "Engine",
+    "LayerTime",
+    "Profile",
+    "Scheme",
+    "Session",
+    "Target",
+    "target_class",
+]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from types import TracebackType
 from typing import Any, ClassVar, Literal, Protocol, Self
 
@@ -96,7 +98,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class LayerTime:
-    """One operator as the runtime executed it: its median time over the profiled inferences.
+    """One operator as the runtime executed it: its typical time over the profiled inferences.
 
     `name` is the runtime's own, `operator` its kind ("Convolution"), `precision` one of "fp32", "fp16", "bf16", "int8",
     "other"; `inputs` and `outputs` are shapes, where the runtime tells.
@@ -108,6 +110,27 @@ class LayerTime:
     time_s: float
     inputs: tuple[tuple[int, ...], ...] = ()
     outputs: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the time of one inference goes: `layers` in the order of execution, from the runtime's own profiler.
+
+    `call_s` is the median of whole inferences in the same process just before, with no profiler on. What it is more
+    than the layers together is the runtime's work between them.
+    """
+
+    layers: tuple[LayerTime, ...]
+    call_s: float
+
+
+Interface = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]
+"""Inputs and outputs of a model file."""
+
+
+def axis_name(tensor: str, position: int) -> str:
+    """For a dynamic axis that the file does not name."""
+    return "batch" if position == 0 else f"{tensor}.{position}"
 
 
 class Session(Protocol):
@@ -152,3 +175,33 @@ class Target(Protocol):
 
     def load(self, engine: Engine, threads: int) -> Session:
         """Open the engine on `threads` threads, without spinning pools between runs."""
+
+    def load_concurrent(self, engine: Engine, threads: int) -> Sequence[Session]:
+        """Open the engine as the runtime does for throughput: sessions that may run at once, each from a thread of its own.
+
+        They share one loaded model and `threads` threads, and no buffer of an output; there are as many as the runtime
+        asks for to be busy.
+        """
+
+    def profile(self, engine: Engine, inputs: Mapping[str, np.ndarray], threads: int, runs: int) -> Profile:
+        """The time of each operator over `runs` inferences on `inputs`, warm-up excluded.
+
+        Raises:
+            UnsupportedError: if the runtime does not run here, or does not tell.
+        """
+
+
+def median_call_s(session: Session, inputs: Mapping[str, np.ndarray], runs: int) -> float:
+    """Median seconds of one inference on a CPU over `runs`, after a tenth as many unmeasured ones; closes the session.
+
+    A call counts no longer than the process had a core: what something else on the machine took is not the engine's.
+    """
+    taken = list[float]()
+    with session:
+        for call in range(-max(2, runs // 10), runs):
+            start, cpu = time.perf_counter(), time.process_time()
+            session.run(inputs)
+            call_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
+            if call >= 0:
+                taken.append(min(call_s, cpu_s))
+    return median(taken)

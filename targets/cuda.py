@@ -38,6 +38,20 @@ def compute_capability() -> str:
     return f"{parts[0].value}.{parts[1].value}"
 
 
+def device_name() -> str:
+    """Of the first GPU, as "NVIDIA L4"."""
+    text = ctypes.create_string_buffer(256)
+    _check(_driver().cuDeviceGetName(text, len(text), _first_device()), "cuDeviceGetName")
+    return text.value.decode(errors="replace")
+
+
+def driver_version() -> str:
+    """The newest CUDA that the driver runs, as "12.4"."""
+    version = ctypes.c_int()
+    _check(_driver().cuDriverGetVersion(ctypes.byref(version)), "cuDriverGetVersion")
+    return f"{version.value // 1000}.{version.value % 1000 // 10}"
+
+
 class Stream:
     """A stream in the first GPU's primary context, which TensorRT shares, and copies that are ordered on it."""
 
@@ -47,13 +61,18 @@ class Stream:
         _check(
             self._driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), _first_device()), "cuDevicePrimaryCtxRetain"
         )
-        _check(self._driver.cuCtxSetCurrent(context), "cuCtxSetCurrent")
+        self._context = context
+        self.use()
         self._stream = ctypes.c_void_p()
         _check(self._driver.cuStreamCreate(ctypes.byref(self._stream), 0), "cuStreamCreate")
 
     @property
     def handle(self) -> int:
         return self._stream.value or 0
+
+    def use(self) -> None:
+        """Make the context that of the calling thread; a thread begins with none."""
+        _check(self._driver.cuCtxSetCurrent(self._context), "cuCtxSetCurrent")
 
     def upload(self, array: np.ndarray, address: int) -> None:
         """Copy a C-contiguous array to the device; the array must live until `wait`."""

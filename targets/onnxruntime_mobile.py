@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,18 +12,16 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 
-from export.errors import EnvironmentFailure, UnsupportedError
-from export.model import OnnxModel
-from targets.base import FP32, Arrays, Engine, Scheme
+from export.errors import EnvironmentFailure, InputError, UnsupportedError
+from export.model import OnnxModel, TensorSpec
+from targets.base import FP32, Arrays, Engine, Interface, Profile, Scheme, axis_name, median_call_s
 from targets.graph import has_attention, has_convolution
 from targets.isa import architecture, instruction_sets
-
-if TYPE_CHECKING:
-    import onnx
+from targets.onnxruntime_profile import Constants, constant_shapes, kernel_precision, layer_times, without_profiler
 
 INSTALL = "pip install edge-compress"
 Platform = Literal["host", "amd64", "arm64"]
@@ -119,18 +118,19 @@ class OnnxRuntimeMobile:
         )
 
     def load(self, engine: Engine, threads: int) -> OnnxRuntimeSession:
-        import onnxruntime
+        return OnnxRuntimeSession(_open(engine, threads))
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        try:
-            return OnnxRuntimeSession(onnxruntime.InferenceSession(str(engine.path), options, providers=_PROVIDERS))
-        except _runtime_errors() as error:
-            raise EnvironmentFailure(f"{engine.path.name}: ONNX Runtime cannot load it: {_reason(error)}") from error
+    def load_concurrent(self, engine: Engine, threads: int) -> Sequence[OnnxRuntimeSession]:
+        """One model for all, whose `run` may be called from several threads: each works on one core."""
+        shared = _open(engine, threads=1)
+        return [OnnxRuntimeSession(shared) for _ in range(threads)]
+
+    def profile(self, engine: Engine, inputs: Mapping[str, np.ndarray], threads: int, runs: int) -> Profile:
+        call_s = median_call_s(self.load(engine, threads), inputs, runs)
+        with tempfile.TemporaryDirectory(prefix="compress-") as scratch:
+            session = _open(engine, threads, profile=Path(scratch) / "profile")
+            layers = layer_times(session, inputs, runs, _constants(engine, Path(scratch) / "optimised.onnx"))
+        return Profile(without_profiler(layers, call_s), call_s)
 
 
 class OnnxRuntimeSession:
@@ -151,6 +151,48 @@ class OnnxRuntimeSession:
 
 
 _PROVIDERS = ["CPUExecutionProvider"]
+
+
+def interface(path: Path) -> Interface:
+    """Inputs and outputs of an .ort file.
+
+    Raises:
+        InputError: if ONNX Runtime cannot read the file.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=_PROVIDERS)
+    except _runtime_errors() as error:
+        raise InputError(f"{path.name}: ONNX Runtime cannot read it: {_reason(error)}") from error
+    inputs, outputs = (tuple(map(_spec, tensors)) for tensors in (session.get_inputs(), session.get_outputs()))
+    return inputs, outputs
+
+
+def _spec(tensor: Any) -> TensorSpec:
+    """Types read "tensor(int64)"; an axis is a number, a name or None."""
+    kind = re.sub(r"tensor\((\w+)\)", r"\1", tensor.type)
+    axes = tuple(axis_name(tensor.name, axis) if extent is None else extent for axis, extent in enumerate(tensor.shape))
+    return TensorSpec(tensor.name, {"float": "float32", "double": "float64"}.get(kind, kind), axes)
+
+
+def _open(engine: Engine, threads: int, profile: Path | None = None) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
+    try:
+        return onnxruntime.InferenceSession(str(engine.path), options, providers=_PROVIDERS)
+    except _runtime_errors() as error:
+        raise EnvironmentFailure(f"{engine.path.name}: ONNX Runtime cannot load it: {_reason(error)}") from error
 
 
 def _optimise(model: OnnxModel, path: Path, family: str, save_as: Literal["ORT", "ONNX"]) -> None:
@@ -177,6 +219,15 @@ def _optimise(model: OnnxModel, path: Path, family: str, save_as: Literal["ORT",
         raise UnsupportedError(f"onnxruntime_mobile: {_explained(error, model)}") from error
 
 
+def _constants(engine: Engine, scratch: Path) -> Constants:
+    """Of the graph that the .ort file holds, made again from the model.onnx beside it; empty if we did not compile it."""
+    source, family = engine.path.with_name("model.onnx"), engine.settings.get("platform")
+    if family is None or not source.is_file():
+        return {}
+    _optimise(OnnxModel.read(source), scratch, family, save_as="ONNX")
+    return constant_shapes(scratch)
+
+
 def _write_required_operators(path: Path, config: Path) -> None:
     """What `build.py --include_ops_by_config` of ONNX Runtime takes; without the paths of this machine."""
     from onnxruntime.tools.ort_format_model import create_config_from_models
@@ -196,15 +247,8 @@ def _operators_by_precision(model: OnnxModel, scratch: Path, family: str) -> dic
         graph = onnx.load(scratch).graph
     finally:
         scratch.unlink()
-    counts = Counter(_precision(node) for node in graph.node)
+    counts = Counter(kernel_precision(node.op_type) for node in graph.node)
     return dict(sorted(counts.items()))
-
-
-def _precision(node: onnx.NodeProto) -> str:
-    """Integer kernels tell by their names: QLinearConv, QGemm, MatMulIntegerToFloat, DynamicQuantizeMatMul."""
-    if re.match(r"Q(?!uantizeLinear)[A-Z]|.*Integer|Dynamic\w*Quantize", node.op_type):
-        return "int8"
-    return "convert" if node.op_type in ("QuantizeLinear", "DequantizeLinear") else "fp32"
 
 
 def _runtime_errors() -> tuple[type[Exception], ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -14,10 +13,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from export.errors import EnvironmentFailure, UnsupportedError
-from export.model import OnnxModel
-from targets.base import FP32, Arrays, Engine, Scheme
+from export.errors import EnvironmentFailure, InputError, UnsupportedError
+from export.model import OnnxModel, TensorSpec
+from targets.base import FP32, Arrays, Engine, Interface, Profile, Scheme, axis_name, median_call_s
 from targets.isa import instruction_sets
+from targets.openvino_profile import layer_times, operators_by_precision
 
 INSTALL = "pip install 'edge-compress[openvino]'"
 
@@ -77,18 +77,24 @@ class OpenVino:
             inputs=model.inputs,
             outputs=model.outputs,
             build_s=time.perf_counter() - start,
-            operators=_operators_by_precision(compiled),
+            operators=operators_by_precision(compiled),
             settings=settings,
         )
 
     def load(self, engine: Engine, threads: int) -> OpenVinoSession:
-        import openvino
-
-        try:
-            compiled = openvino.Core().compile_model(str(engine.path), "CPU", _properties(engine.settings, threads))
-        except RuntimeError as error:
-            raise EnvironmentFailure(f"{engine.path.name}: OpenVINO cannot load it: {_first_line(error)}") from error
+        compiled = _open(engine, _properties(engine.settings, threads))
         return OpenVinoSession(compiled, [spec.name for spec in engine.outputs])
+
+    def load_concurrent(self, engine: Engine, threads: int) -> Sequence[OpenVinoSession]:
+        """As many infer requests as the throughput hint asks for; OpenVINO shares the threads out among its streams."""
+        compiled = _open(engine, _properties(engine.settings, threads, concurrent=True))
+        requests = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        return [OpenVinoSession(compiled, [spec.name for spec in engine.outputs]) for _ in range(requests)]
+
+    def profile(self, engine: Engine, inputs: Mapping[str, np.ndarray], threads: int, runs: int) -> Profile:
+        call_s = median_call_s(self.load(engine, threads), inputs, runs)
+        properties = _properties(engine.settings, threads) | {"PERF_COUNT": True}
+        return Profile(layer_times(lambda: _open(engine, properties), inputs, runs), call_s)
 
 
 class OpenVinoSession:
@@ -111,37 +117,61 @@ class OpenVinoSession:
         del self._request, self._outputs
 
 
-def _properties(settings: Mapping[str, Any], threads: int) -> dict[str, Any]:
+def interface(path: Path) -> Interface:
+    """Inputs and outputs of a model.xml, which does not keep the names of dynamic axes.
+
+    Raises:
+        InputError: if OpenVINO cannot read the file.
+        UnsupportedError: if an input has no fixed number of axes.
+    """
+    import openvino
+
+    try:
+        network = openvino.Core().read_model(path)
+    except RuntimeError as error:
+        raise InputError(f"{path.name}: OpenVINO cannot read it: {_first_line(error)}") from error
+    for port in network.inputs:
+        if port.get_partial_shape().rank.is_dynamic:
+            raise UnsupportedError(f"{path.name}: input '{port.get_any_name()}' has no fixed number of axes")
+    return tuple(map(_spec, network.inputs)), tuple(map(_spec, network.outputs))
+
+
+def _spec(port: Any) -> TensorSpec:
+    name, shape, kind = port.get_any_name(), port.get_partial_shape(), port.get_element_type().get_type_name()
+    axes = () if shape.rank.is_dynamic else tuple(shape)
+    return TensorSpec(
+        name,
+        _DTYPES.get(kind, kind),
+        tuple(axis_name(name, place) if axis.is_dynamic else axis.get_length() for place, axis in enumerate(axes)),
+    )
+
+
+_DTYPES = {"f16": "float16", "f32": "float32", "f64": "float64", "boolean": "bool"} | {
+    f"{kind[0]}{bits}": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
+}
+
+
+def _open(engine: Engine, properties: Mapping[str, Any]) -> Any:
+    import openvino
+
+    try:
+        return openvino.Core().compile_model(str(engine.path), "CPU", properties)
+    except RuntimeError as error:
+        raise EnvironmentFailure(f"{engine.path.name}: OpenVINO cannot load it: {_first_line(error)}") from error
+
+
+def _properties(settings: Mapping[str, Any], threads: int, concurrent: bool = False) -> dict[str, Any]:
     """OpenVINO runs an FP32 model in BF16 on a CPU that has it, unless the hint says f32.
 
     Threads are not pinned: the process that measures has set its own affinity.
     """
+    hint = {"PERFORMANCE_HINT": "THROUGHPUT"} if concurrent else {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
     return {
-        "PERFORMANCE_HINT": "LATENCY",
+        **hint,
         "INFERENCE_PRECISION_HINT": settings["precision_hint"],
         "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,
     }
-
-
-_PRECISIONS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8", "u8": "int8"}
-_PRODUCTS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul", "Pooling")
-
-
-def _operators_by_precision(compiled: Any) -> dict[str, int]:
-    """Executed operators of the runtime graph by precision; constants, inputs and outputs do not count.
-
-    u8 counts as INT8 only in products and pooling: elsewhere it is mostly a mask of booleans.
-    """
-    counts: Counter[str] = Counter()
-    for operator in compiled.get_runtime_model().get_ops():
-        info = operator.get_rt_info()
-        layer, precision = info["layerType"].astype(str), info["runtimePrecision"].astype(str)
-        if layer in ("Const", "Input", "Output"):
-            continue
-        counts["other" if precision == "u8" and layer not in _PRODUCTS else _PRECISIONS.get(precision, "other")] += 1
-    return dict(sorted(counts.items()))
 
 
 def _reason(error: RuntimeError, model: OnnxModel) -> str:

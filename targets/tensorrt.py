@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -17,8 +18,9 @@ import numpy as np
 from export.errors import EnvironmentFailure, InputError, SecurityError, UnsupportedError
 from export.model import OnnxModel, TensorSpec
 from targets import cuda
-from targets.base import FP32, Arrays, Engine, Scheme
+from targets.base import FP32, Arrays, Engine, Profile, Scheme
 from targets.tensorrt_builder import build_plan, in_fp16
+from targets.tensorrt_profile import collecting_profiler, read_layers
 
 INSTALL = "pip install 'edge-compress[tensorrt]'"
 CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
@@ -117,13 +119,39 @@ class TensorRt:
 
     def load(self, engine: Engine, threads: int) -> TensorRtSession:
         """Open the engine on the first GPU; `threads` has no meaning there."""
+        return TensorRtSession(self._open(engine), engine)
+
+    def load_concurrent(self, engine: Engine, threads: int) -> Sequence[TensorRtSession]:
+        """Two contexts of one engine, each on a stream of its own: one copies while the other computes.
+
+        Written from NVIDIA's documentation, not yet run on a GPU. The device's memory holds the buffers twice.
+        """
+        shared = self._open(engine)
+        return [TensorRtSession(shared, engine) for _ in range(2)]
+
+    def profile(self, engine: Engine, inputs: Mapping[str, np.ndarray], threads: int, runs: int) -> Profile:
+        """By TensorRT's own profiler; written from NVIDIA's documentation, not yet run on a GPU."""
+        reason = self.cannot_run()
+        if reason:
+            raise UnsupportedError(f"tensorrt: cannot profile {engine.path.name}: {reason}")
+        with self.load(engine, threads) as session:
+            return session.profile(import_module(self._provider()), inputs, runs)
+
+    def _open(self, engine: Engine) -> Any:
+        """The deserialised engine."""
         reason = self.cannot_run()
         if reason:
             raise EnvironmentFailure(f"{engine.path.name}: {reason}")
         trt = import_module(self._provider())
         plan = engine.path.read_bytes()
         refuse_foreign(engine, plan, trt.__name__, trt.__version__, cuda.compute_capability())
-        return TensorRtSession(trt, plan, engine)
+        runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        deserialised = runtime.deserialize_cuda_engine(plan)
+        if deserialised is None:
+            raise EnvironmentFailure(
+                f"{engine.path.name}: {trt.__name__} cannot load it; build it again on this machine"
+            )
+        return deserialised
 
     def _profile(self, model: OnnxModel) -> dict[str, tuple[tuple[int, ...], ...]]:
         """For each input with a dynamic axis its smallest, usual and largest shape."""
@@ -141,19 +169,15 @@ class TensorRt:
 class TensorRtSession:
     """One execution context on one stream; device buffers stay between runs and grow when a shape does."""
 
-    def __init__(self, trt: Any, plan: bytes, engine: Engine) -> None:
-        self._logger = trt.Logger(trt.Logger.ERROR)
+    def __init__(self, deserialised: Any, engine: Engine) -> None:
         self._stream = cuda.Stream()
-        self._engine = trt.Runtime(self._logger).deserialize_cuda_engine(plan)
-        if self._engine is None:
-            raise EnvironmentFailure(
-                f"{engine.path.name}: {trt.__name__} cannot load it; build it again on this machine"
-            )
+        self._engine = deserialised
         self._context = self._engine.create_execution_context()
         self._inputs, self._outputs = engine.inputs, engine.outputs
         self._buffers = {spec.name: cuda.Buffer() for spec in (*self._inputs, *self._outputs)}
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        self._stream.use()
         held = {spec.name: np.ascontiguousarray(inputs[spec.name], spec.dtype) for spec in self._inputs}
         for name, array in held.items():
             if not self._context.set_input_shape(name, array.shape):
@@ -168,6 +192,22 @@ class TensorRtSession:
             self._stream.download(self._buffers[name].of(array.nbytes), array)
         self._stream.wait()
         return results
+
+    def profile(self, trt: Any, inputs: Mapping[str, np.ndarray], runs: int) -> Profile:
+        """The call includes the copies to and from the device, the layers do not."""
+        taken = []
+        for _ in range(max(2, runs // 10) + runs):
+            start = time.perf_counter()
+            self.run(inputs)
+            taken.append(time.perf_counter() - start)
+        profiler = collecting_profiler(trt)
+        self._context.profiler = profiler
+        for _ in range(runs):
+            self.run(inputs)
+        inspector = self._engine.create_engine_inspector()
+        inspector.execution_context = self._context
+        layers = read_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON), profiler.times_ms)
+        return Profile(layers, median(taken[-runs:]))
 
     def _bind(self, name: str, size_bytes: int) -> int:
         address = self._buffers[name].of(size_bytes)

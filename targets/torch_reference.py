@@ -6,6 +6,8 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
+from threading import Thread, current_thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -13,10 +15,9 @@ import numpy as np
 
 from export.errors import EnvironmentFailure, UnsupportedError
 from export.model import OnnxModel
-from targets.base import FP32, Arrays, Engine, Scheme
+from targets.base import FP32, Arrays, Engine, LayerTime, Profile, Scheme, median_call_s
 
 if TYPE_CHECKING:
-    from torch.export import ExportedProgram
     from torch.fx import GraphModule
 
 
@@ -48,18 +49,47 @@ class TorchReference:
         )
 
     def load(self, engine: Engine, threads: int) -> TorchSession:
-        import torch
+        return TorchSession(_open(engine, threads), engine, threads)
 
-        if not zipfile.is_zipfile(engine.path):
-            raise EnvironmentFailure(f"{engine.path.name}: found no torch program; it is damaged, run the recipe again")
-        torch.set_num_threads(threads)
-        try:
-            program = torch.export.load(engine.path)
-        except (RuntimeError, OSError, ValueError) as error:
-            raise EnvironmentFailure(
-                f"{engine.path.name}: torch {torch.__version__} cannot load it: {error}"
-            ) from error
-        return TorchSession(program, engine)
+    def load_concurrent(self, engine: Engine, threads: int) -> Sequence[TorchSession]:
+        """One model for all; torch has no mode of its own for this, each session works on one core."""
+        shared = _open(engine, threads=1)
+        return [TorchSession(shared, engine, threads=1) for _ in range(threads)]
+
+    def profile(self, engine: Engine, inputs: Mapping[str, np.ndarray], threads: int, runs: int) -> Profile:
+        """One layer for each kind of aten operator, the own time of all its calls: torch's profiler knows no names."""
+        call_s = median_call_s(self.load(engine, threads), inputs, runs)
+        with self.load(engine, threads) as session:
+            taken = [_times_by_operator(session, inputs) for _ in range(2 + runs)][2:]
+        names = dict.fromkeys(name for run in taken for name in run)
+        layers = [LayerTime(name, name, "fp32", median(run.get(name, 0.0) for run in taken)) for name in names]
+        return Profile(tuple(layers), call_s)
+
+
+def _times_by_operator(session: TorchSession, inputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Seconds of one inference by aten operator, what it calls excluded."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        session.run(inputs)
+    return {
+        event.key: 1e-6 * event.self_cpu_time_total
+        for event in profiler.key_averages()
+        if event.key.startswith("aten::")
+    }
+
+
+def _open(engine: Engine, threads: int) -> GraphModule:
+    import torch
+
+    if not zipfile.is_zipfile(engine.path):
+        raise EnvironmentFailure(f"{engine.path.name}: found no torch program; it is damaged, run the recipe again")
+    torch.set_num_threads(threads)
+    try:
+        program = torch.export.load(engine.path)
+    except (RuntimeError, OSError, ValueError) as error:
+        raise EnvironmentFailure(f"{engine.path.name}: torch {torch.__version__} cannot load it: {error}") from error
+    return _flattened(program.module(check_guards=False))
 
 
 def _flattened(module: GraphModule) -> GraphModule:
@@ -79,14 +109,19 @@ def _flattened(module: GraphModule) -> GraphModule:
 
 
 class TorchSession:
-    def __init__(self, program: ExportedProgram, engine: Engine) -> None:
-        self._model: Any = _flattened(program.module(check_guards=False))
+    def __init__(self, model: GraphModule, engine: Engine, threads: int) -> None:
+        self._model: Any = model
+        self._threads = threads
+        self._set_in: Thread | None = None
         self._names = [spec.name for spec in engine.inputs]
         self._outputs = [spec.name for spec in engine.outputs]
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         import torch
 
+        if self._set_in is not current_thread():  # a new thread begins with OpenMP's own number, not with torch's
+            torch.set_num_threads(self._threads)
+            self._set_in = current_thread()
         tensors = {name: torch.from_numpy(inputs[name]) for name in self._names}
         with torch.inference_mode():
             results = self._model(tensors)

@@ -47,6 +47,7 @@ def loaded_after(statement: str) -> set[str]:
     "statement",
     [
         "import benchmarks.worker, benchmarks.latency, benchmarks.accuracy, benchmarks.machine, benchmarks.report",
+        "import benchmarks.bench, benchmarks.tails",
         "import targets; [targets.target_class(name)().schemes for name in targets.TARGETS]",
         "import export, export.model, export.errors",
         "import compress, compress.cli",

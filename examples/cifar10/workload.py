@@ -19,6 +19,7 @@ BASELINES = {20: 0.9173, 56: 0.9339}
 """Test accuracy of the published weights by depth; reproduced with these readers."""
 
 WEIGHTS = {20: "resnet20-12fca82f.th", 56: "resnet56-4bfd9763.th"}
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 HELD_OUT = 10
 CALIBRATION = 512
 
@@ -47,6 +48,7 @@ def resnet(*, data: str, weights: str, depth: int = 56, batch_size: int = 128) -
         calibration=calibration,
         loss=functional.cross_entropy,
         metric=Accuracy(),
+        class_names=CLASSES,
         baseline=BASELINES[depth],
         baseline_tolerance=0.0002,
     )

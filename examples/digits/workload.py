@@ -45,6 +45,7 @@ def digits(*, checkpoint: str = "digits.safetensors", batch_size: int = 64) -> W
         calibration=train.take(torch.arange(CALIBRATION), shuffle=False, transform=None, batch_size=10),
         loss=functional.cross_entropy,
         metric=Accuracy(),
+        class_names=tuple("0123456789"),
         baseline=BASELINE,
         baseline_tolerance=0.002,
     )

@@ -43,6 +43,7 @@ def sst2(*, data: str, weights: str, batch_size: int = 32) -> Workload:
         calibration=TensorBatches(typical, train.target[spread], batch_size=1, transform=trim),
         loss=functional.cross_entropy,
         metric=Accuracy(),
+        class_names=("negative", "positive"),
         baseline=_stated_accuracy(path),
         baseline_tolerance=0.002,
     )

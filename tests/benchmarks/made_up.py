@@ -1,4 +1,4 @@
-"""A made-up report with every kind of row: two targets that ran, one that only compiled. Nothing in it was measured."""
+"""A made-up report with every kind of value: two targets that ran, one that only compiled. Nothing in it was measured."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.report import Footprint, Interval, Latency, Report, Row, Score, Stage, Verdict
+from tests.benchmarks.made_up_details import answers, flips, layers, tails, throughput
 
 TORCH_S = 0.00542
 NO_GPU = "no NVIDIA GPU here; copy artifacts/tensorrt to a machine that has one and run `compress bench`"
@@ -39,7 +40,14 @@ def made_up_report() -> Report:
                 "int8",
                 ("accuracy drop 0.25 pp, at most 1.00 pp allowed", "2.31x, at least 1.5x asked"),
             ),
-            Verdict("onnxruntime_mobile", "inconclusive", "int8", ("1.52x [1.44, 1.60] straddles the 1.5x asked",)),
+            Verdict(
+                "onnxruntime_mobile",
+                "inconclusive",
+                "int8",
+                ("1.52x [1.44, 1.60] straddles the 1.5x asked",),
+                more_samples=1200,
+                more_seconds=38.0,
+            ),
             Verdict("tensorrt", "not run here", "fp16", (NO_GPU,)),
         ),
         machine={
@@ -47,11 +55,13 @@ def made_up_report() -> Report:
             "instruction_sets": ["avx2", "avx512_vnni"],
             "cores": 2,
             "memory_bytes": 16_000_000_000,
+            "state": {"governor": "performance", "clock_mhz": [2400, 2400], "load_1min": 0.12},
         },
         versions={"torch": "2.13.0", "onnxruntime": "1.27.0", "openvino": "2026.1.0", "tensorrt-rtx": "1.2.0"},
         hashes={"weights": "ab" * 32, "evaluation": "cd" * 32},
         warnings=("calibration: 64 samples, fewer than 100; INT8 ranges may be off",),
         duration_s=143.0,
+        gallery=(*flips("openvino"), *flips("onnxruntime_mobile")),
     )
 
 
@@ -102,7 +112,7 @@ def _rows() -> tuple[Row, ...]:
             "reference",
             "measured",
             size_bytes=1_098_000,
-            evaluation=_score(0.9742, None),
+            evaluation=replace(_score(0.9742, None), calibration_error=0.0213),
             latency=(_latency(TORCH_S),),
         ),
         _row("openvino", "original", "fp32", "reference", 1_120_000, 0.0, 0.00121, 0.00121),
@@ -125,13 +135,22 @@ def _rows() -> tuple[Row, ...]:
         Row("tensorrt", "original", "fp32", "reference", "compiled", NO_GPU, size_bytes=2_400_000, build_s=8.1),
         Row("tensorrt", "distill", "int8", "tried", "compiled", NO_GPU, size_bytes=9_300_000, build_s=12.4),
         Row("tensorrt", "distill", "fp16", "chosen", "compiled", NO_GPU, size_bytes=1_100_000, build_s=9.7),
+        control("openvino", 0.00121, Interval(1.001, 0.996, 1.006)),
+        control("onnxruntime_mobile", 0.00136, Interval(0.998, 0.989, 1.011)),
     )
+
+
+def control(target: str, median_s: float, ratio: Interval) -> Row:
+    """The A/A row of a target."""
+    latency = replace(_latency(median_s), faster_than_torch=None, faster_than_fp32=ratio)
+    return Row(target, "original", "fp32", "control", "measured", latency=(latency,))
 
 
 def _row(
     target: str, stage: str, scheme: str, role: str, size: int, drop: float, latency_s: float, fp32_s: float
 ) -> Row:
     final = role in ("reference", "chosen")
+    evaluation = _score(0.9742 + drop, drop) if final else None
     return Row(
         target,
         stage,
@@ -141,9 +160,11 @@ def _row(
         size_bytes=size,
         build_s=1.3,
         validation=None if role == "reference" else _score(0.9742 + drop, drop, "validation"),
-        evaluation=_score(0.9742 + drop, drop) if final else None,
+        evaluation=answers(evaluation) if evaluation and role == "chosen" else evaluation,
         latency=(_latency(latency_s, fp32_s), _latency(20 * latency_s, 20 * fp32_s, batch_size=32)),
         footprint=Footprint(0.081, 2 * latency_s, 92_000_000, 61_000_000),
+        throughput=throughput(1.7 / latency_s, None if role == "reference" else fp32_s / latency_s) if final else None,
+        layers=layers(latency_s, "int8" if scheme == "int8" else "fp32") if final else (),
         operators={"int8": 21, "fp32": 4} if scheme == "int8" else {"fp32": 25},
         files={f"artifacts/{target}/{scheme}/model.bin": "ef" * 32},
     )
@@ -157,7 +178,9 @@ def _score(value: float, difference: float | None, split: str = "evaluation") ->
 
 
 def _latency(median_s: float, fp32_s: float | None = None, batch_size: int = 1) -> Latency:
-    noise = np.random.default_rng(int(median_s * 1e7)).lognormal(0.0, 0.03, 40)
+    generator = np.random.default_rng(int(median_s * 1e7))
+    noise, calls = generator.lognormal(0.0, 0.03, 40), int(1.6 / median_s)
+    all_calls = median_s * generator.lognormal(0.0, 0.08, calls) ** 2
     return Latency(
         batch_size=batch_size,
         sizes={},
@@ -166,6 +189,12 @@ def _latency(median_s: float, fp32_s: float | None = None, batch_size: int = 1) 
         block_medians_s=tuple(tuple(float(median_s * factor) for factor in process) for process in np.split(noise, 5)),
         faster_than_torch=None if fp32_s is None else _ratio(TORCH_S * (20 if batch_size > 1 else 1) / median_s),
         faster_than_fp32=None if fp32_s in (None, median_s) else _ratio(fp32_s / median_s),
+        contended=int(40 * (median_s % 1e-4) / 1e-4),
+        under_load=batch_size == 1 and 0.0008 < median_s < 0.00084,
+        calls=calls,
+        measured_s=1.6,
+        tails=tails(all_calls),
+        distribution_s=tuple(np.quantile(all_calls, np.linspace(0, 1, 101)).tolist()),
     )
 
 

@@ -2,88 +2,140 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from benchmarks.accuracy import score, singles
-from benchmarks.latency import Protocol, measure
+from benchmarks.contention import Disturbance
+from benchmarks.latency import CONTROL, MIN_ROUNDS, Protocol, Timings, measure
 from benchmarks.metrics import Accuracy
+from benchmarks.studies.models import conv_inputs, conv_model, engine_on
 from benchmarks.worker import Worker
-from export.errors import InputError, UnsupportedError
+from export.errors import EnvironmentFailure, InputError, UnsupportedError
 from targets import Engine
+from tests.benchmarks.sleeper import sleeping_engine
 
-SLEEPER = '''
-import time
-import numpy as np
-
-class Sleeper:
-    """A target whose engine is a file that holds the seconds to sleep."""
-    name = "sleeper"
-
-    @classmethod
-    def runtime_module(cls):
-        return "json"
-
-    def load(self, engine, threads):
-        return Session(float(engine.path.read_text()))
-
-class Session:
-    def __init__(self, seconds):
-        self.seconds = seconds
-
-    def run(self, inputs):
-        if self.seconds < 0:
-            raise RuntimeError("the kernel refused\\nsecond line")
-        time.sleep(self.seconds)
-        print("a runtime that prints does not break the pipe")
-        return {"out": np.full((len(inputs["x"]), 2), self.seconds)}
-'''
+POOL = {1: [{"x": np.full((1, 1), index, np.float32)} for index in range(4)]}
+QUICK = Protocol(seconds=0.4, processes=2)
 
 
-@pytest.fixture
-def sleeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on the workers' path with the sleeping target, registered for the workers by sitecustomize."""
-    (tmp_path / "sleeper_target.py").write_text(SLEEPER)
-    (tmp_path / "sitecustomize.py").write_text(
-        'import targets\ntargets.TARGETS["sleeper"] = "sleeper_target:Sleeper"\n'
-    )
-    root = Path(__file__).parent.parent.parent
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{root}")
-    return tmp_path
-
-
-def engine(folder: Path, seconds: float) -> Engine:
-    path = folder / f"{seconds}.txt"
-    path.write_text(str(seconds))
-    return Engine("sleeper", str(seconds), path, (path,), (), (), build_s=0.0)
-
-
-def test_a_known_ratio_is_found(sleeper: Path) -> None:
-    engines = {"slow": engine(sleeper, 0.006), "fast": engine(sleeper, 0.003)}
-    measured = measure(engines, {1: {"x": np.zeros((1, 1))}}, Protocol(seconds=0.8, processes=2))
-    slow, fast = measured["slow"].timings[1], measured["fast"].timings[1]
-    assert len(slow.blocks_s) == len(fast.blocks_s) == 2
+def test_a_known_ratio_is_found_and_the_control_covers_one(tmp_path: Path) -> None:
+    engines = {"slow": sleeping_engine(tmp_path, 0.006), "fast": sleeping_engine(tmp_path, 0.003)}
+    measured = measure(engines, POOL, replace(QUICK, half_width=0.5), control="slow")
+    slow, fast, again = (measured[name].timings[1] for name in ("slow", "fast", CONTROL))
+    assert len(slow.blocks_s) == len(fast.blocks_s) == len(again.blocks_s) == 2
+    assert all(len(process) >= MIN_ROUNDS for process in slow.blocks_s)
     ratio = fast.faster_than(slow)
     assert ratio.low <= ratio.value <= ratio.high
     assert 1.6 < ratio.value < 2.1
+    assert again.faster_than(slow).value == pytest.approx(1.0, rel=0.2)
     assert slow.median_s == pytest.approx(0.006, rel=0.3)
     assert measured["slow"].footprint.peak_bytes > measured["slow"].footprint.runtime_bytes > 0
+    assert len(slow.calls_s) >= 2 * MIN_ROUNDS
 
 
-def test_peak_memory_is_the_workers_own_and_not_its_parents(sleeper: Path) -> None:
+def test_measuring_goes_on_until_the_interval_is_narrow_or_the_time_is_up(tmp_path: Path) -> None:
+    engines = {"one": sleeping_engine(tmp_path, 0.003), "other": sleeping_engine(tmp_path, 0.004)}
+    wide = measure(engines, POOL, replace(QUICK, half_width=0.9))["one"].timings[1]
+    narrow = measure(engines, POOL, replace(QUICK, half_width=1e-9))["one"].timings[1]
+    assert len(wide.blocks_s) == QUICK.processes
+    assert len(narrow.blocks_s) == QUICK.most_processes
+
+
+def test_throughput_counts_requests_under_way_at_once(tmp_path: Path) -> None:
+    engine = sleeping_engine(tmp_path, 0.005)
+    protocol = replace(QUICK, mode="throughput", threads=2)
+    timings = measure({"one": engine}, POOL, protocol)["one"].timings[1]
+    assert timings.requests == 2
+    found = timings.throughput()
+    assert found.samples_per_s == pytest.approx(2 / 0.005, rel=0.3)
+    assert found.requests == 2
+    assert timings.throughput(timings).more_than_fp32 is not None
+
+
+def timings(blocks: list[list[float]], quiet: list[list[bool]]) -> Timings:
+    arrays = tuple(map(np.array, blocks))
+    return Timings(1, 1, arrays, tuple(map(np.array, quiet)), np.concatenate(arrays), 1.0)
+
+
+def test_contended_rounds_are_set_aside_and_counted() -> None:
+    one = timings([[1.0, 1.0, 9.0, 1.0]] * 5, [[True, True, False, True]] * 5)
+    other = timings([[2.0, 2.0, 2.0, 90.0]] * 5, [[True, True, True, False]] * 5)
+    assert one.median_s == 1.0
+    assert one.contended == 5
+    assert not one.under_load
+    ratio = one.faster_than(other)
+    assert (ratio.low, ratio.value, ratio.high) == pytest.approx((2.0, 2.0, 2.0))
+    latency = one.latency({})
+    assert latency.contended == 5
+    assert latency.blocks_s.count(9.0) == 5  # set aside, not dropped
+    assert latency.distribution_s[-1] == 9.0
+
+
+def test_where_hardly_a_round_is_quiet_all_count_and_the_report_says_so() -> None:
+    one = timings([[1.0, 2.0, 3.0, 4.0]] * 5, [[False, False, False, True]] * 5)
+    assert one.under_load
+    assert one.median_s == 2.5
+
+
+@pytest.mark.parametrize(
+    ("disturbance", "contended"),
+    [
+        (Disturbance(waited_s=0.0005, stolen_s=0.0, switches=9), False),
+        (Disturbance(waited_s=0.005, stolen_s=0.0, switches=1), True),
+        (Disturbance(waited_s=0.0, stolen_s=0.01, switches=0), True),
+        (Disturbance(waited_s=None, stolen_s=0.0, switches=40), True),
+        (Disturbance(waited_s=None, stolen_s=0.0, switches=1), False),
+    ],
+)
+def test_what_counts_as_contended(disturbance: Disturbance, contended: bool) -> None:
+    assert disturbance.contended(wall_s=0.08, cpu_s=0.06, threads=1) is contended
+
+
+def test_peak_memory_is_the_workers_own_and_not_its_parents(tmp_path: Path) -> None:
     held = np.ones(300_000_000, np.uint8)
-    with Worker(engine(sleeper, 0.0)) as worker:
+    with Worker(sleeping_engine(tmp_path, 0.0)) as worker:
         assert 10_000_000 < worker.peak_bytes() < 200_000_000 < held.nbytes
 
 
-def test_a_runtimes_failure_is_one_sentence(sleeper: Path) -> None:
+@pytest.mark.parametrize("target", ["onnxruntime_mobile", "openvino"])
+def test_an_idle_workers_pool_does_not_spin(target: str, tmp_path: Path) -> None:
+    engine = engine_on(target, conv_model(tmp_path / "conv.onnx", layers=1), tmp_path / target)
+    with Worker(engine, threads=2) as idle, Worker(engine) as busy:
+        for worker in (idle, busy):
+            worker.prepare(conv_inputs(2))
+            worker.block(20)
+        before = psutil.Process(idle.pid).cpu_times()
+        block = busy.block(300)
+        after = psutil.Process(idle.pid).cpu_times()
+    spent_s = (after.user + after.system) - (before.user + before.system)
+    assert spent_s <= 0.1 * block.wall_s + 0.02
+
+
+def test_a_runtimes_failure_is_one_sentence(tmp_path: Path) -> None:
     with (
-        Worker(engine(sleeper, -1.0)) as worker,
-        pytest.raises(UnsupportedError, match=r"sleeper/-1.0: run failed: the kernel refused$"),
+        Worker(sleeping_engine(tmp_path, -1.0)) as worker,
+        pytest.raises(UnsupportedError, match=r"sleeper:Sleeper/-1.0: run failed: the kernel refused$"),
     ):
         worker.run({"x": np.zeros((1, 1))})
+
+
+def test_a_dead_worker_is_one_sentence(tmp_path: Path) -> None:
+    with (
+        Worker(sleeping_engine(tmp_path, -2.0)) as worker,
+        pytest.raises(EnvironmentFailure, match=r"the worker process ended at 'run' with exit code 3: last words$"),
+    ):
+        worker.run({"x": np.zeros((1, 1))})
+
+
+def test_an_unknown_runtime_fails_before_loading(tmp_path: Path) -> None:
+    engine = Engine("no_such_module:Target", "fp32", tmp_path / "x", (), (), (), 0.0)
+    with pytest.raises(UnsupportedError, match=r"start failed: No module named 'no_such_module'"), Worker(engine):
+        pass
 
 
 def test_batches_are_cut_into_single_samples() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, top_k_accuracy_score
 
-from benchmarks.metrics import F1, Accuracy, TopK
+from benchmarks.metrics import F1, Accuracy, TopK, confidence, ready_made
 
 
 @pytest.fixture
@@ -43,3 +43,45 @@ def test_statistics_of_batches_put_together_give_the_value_of_the_whole(
 
 def test_a_class_never_seen_nor_predicted_does_not_divide_by_zero() -> None:
     assert F1("binary").value(np.array([[0.0, 0.0]])) == 0.0
+
+
+def test_macro_f1_with_labels_that_do_not_start_at_zero_equals_scikit_learns() -> None:
+    generator = np.random.default_rng(2)
+    rows = generator.choice([-3.0, 2.0, 40.0], size=(200, 2))
+    assert F1().value(rows) == pytest.approx(f1_score(rows[:, 1], rows[:, 0], average="macro"))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "expected"),
+    [
+        ([[0.0, np.log(3.0)], [np.log(9.0), 0.0]], [0.75, 0.9]),
+        ([[0.2, 0.7, 0.1], [0.0, 0.0, 1.0005]], [0.7, 1.0]),
+        ([[0.2, 0.7, 0.2]], [1 / (1 + 2 * np.exp(-0.5))]),
+        ([[np.log(4.0)], [-np.log(4.0)], [0.0]], [0.8, 0.8, 0.5]),
+        ([[1.0]], [1 / (1 + np.exp(-1.0))]),
+        ([[900.0, 0.0], [-900.0, -1800.0]], [1.0, 1.0]),
+    ],
+)
+def test_the_confidence_is_the_probability_of_the_predicted_class(
+    outputs: list[list[float]], expected: list[float]
+) -> None:
+    """Softmax of logits, probabilities as they are, the sigmoid of a single logit; by hand."""
+    assert confidence(np.array(outputs, np.float32)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_every_classifying_metric_keeps_prediction_truth_and_probability_first(
+    logits_and_target: tuple[np.ndarray, np.ndarray],
+) -> None:
+    logits, target = logits_and_target
+    expected = np.exp(logits).max(axis=1) / np.exp(logits).sum(axis=1)
+    for metric in (Accuracy(), TopK(3), F1()):
+        rows = metric.statistics(logits, target)
+        assert rows[:, 0].tolist() == logits.argmax(axis=1).tolist()
+        assert rows[:, 1].tolist() == target.tolist()
+        assert rows[:, 2] == pytest.approx(expected)
+
+
+def test_a_reports_metric_is_found_by_name() -> None:
+    for metric in (Accuracy(), TopK(5), F1(), F1("binary")):
+        assert ready_made(metric.name) == metric
+    assert ready_made("mean_square") is None

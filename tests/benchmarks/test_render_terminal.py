@@ -11,6 +11,7 @@ from benchmarks.compare import compare
 from benchmarks.render_terminal import print_comparison, print_report
 from benchmarks.report import Report
 from tests.benchmarks.made_up import NO_GPU, made_up_report, with_row
+from tests.benchmarks.made_up_extremes import broken_report, unstable_report
 
 
 def printed(report: Report, width: int) -> str:
@@ -77,6 +78,28 @@ def test_a_target_without_any_artifact_still_prints() -> None:
     report = made_up_report()
     rows = tuple(row for row in report.rows if not (row.target == "tensorrt" and row.role == "chosen"))
     assert "nothing" in printed(replace(report, rows=rows), 100)
+
+
+def test_the_control_and_what_is_needed_stand_with_the_verdict() -> None:
+    text = printed(made_up_report(), 100)
+    assert "openvino: accepted\n" in text
+    assert "  A/A: the reference against itself 1.001 [0.996, 1.006]: stable\n" in text
+    assert "onnxruntime_mobile: inconclusive, needs about 1,200 more samples and 38 s more of measuring\n" in text
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_an_unstable_machine_claims_no_speed(width: int) -> None:
+    text = " ".join(printed(unstable_report(), width).split())
+    assert "A/A: the reference against itself 1.062 [1.031, 1.094]: unstable, no speed claim" in text
+    assert "2.31x" not in text and "10.4x" not in text
+    assert "no claim" in text
+    assert "1.52x [1.50, 1.55]" in text
+
+
+def test_wrong_answers_are_printed() -> None:
+    text = " ".join(printed(broken_report(), 140).split())
+    assert "wrong answers: openvino: distill int8: answers were remembered" in text
+    assert "wrong answers: openvino: distill int8: every sample is given class '6'" in text
 
 
 def test_comparison_prints_refusals_first() -> None:

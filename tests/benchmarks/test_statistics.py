@@ -3,24 +3,44 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.statistics import paired_difference, ratio_interval
+from benchmarks.statistics import paired_difference, ratio_interval, student_t
 
 
 def accuracy(rows: np.ndarray) -> float:
     return float(np.mean(rows[:, 0] == rows[:, 1]))
 
 
-def test_the_ratio_of_equal_engines_holds_one_about_as_often_as_it_says() -> None:
+@pytest.mark.parametrize("processes", [5, 10])
+@pytest.mark.parametrize("between", [0.0, 0.01])
+def test_the_ratio_of_equal_engines_holds_one_about_as_often_as_it_says(processes: int, between: float) -> None:
     generator = np.random.default_rng(0)
     held = 0
-    for seed in range(60):
-        noise = (
-            [generator.lognormal(0, 0.05, size=30) for _ in range(2)],
-            [generator.lognormal(0, 0.05, size=30) for _ in range(2)],
-        )
-        interval = ratio_interval(*noise, seed=seed)
+    for seed in range(200):
+        logs = generator.normal(0, between, processes)[:, None] + generator.laplace(0, 0.015, (processes, 8))
+        interval = ratio_interval(list(np.exp(logs)), list(np.ones_like(logs)), seed=seed)
         held += interval.low <= 1.0 <= interval.high
-    assert held >= 52  # 95 % of 60 is 57; the chance of fewer than 52 at a true 95 % is under 1 %
+    assert 180 <= held <= 199  # 95 % of 200 is 190; at a true 95 % the chance of fewer than 180 is 0.2 %
+
+
+def test_processes_that_differ_widen_the_interval_however_many_rounds_they_have() -> None:
+    generator = np.random.default_rng(1)
+    shifts = [0.95, 1.05, 0.97, 1.02, 1.01]
+    interval = ratio_interval([shift * generator.lognormal(0, 0.001, 500) for shift in shifts], [np.ones(500)] * 5)
+    assert (interval.high - interval.low) / 2 > 0.02
+
+
+def test_a_round_gone_wild_does_not_move_it() -> None:
+    generator = np.random.default_rng(2)
+    slower = [generator.lognormal(0, 0.01, 20) for _ in range(5)]
+    calm = ratio_interval(slower, [np.ones(20)] * 5)
+    slower[0][3] = 50.0
+    wild = ratio_interval(slower, [np.ones(20)] * 5)
+    assert (wild.low, wild.high) == pytest.approx((calm.low, calm.high), abs=0.005)
+
+
+@pytest.mark.parametrize(("freedom", "point"), [(1, 12.706), (4, 2.776), (9, 2.262), (40, 2.021), (1e9, 1.960)])
+def test_students_t(freedom: float, point: float) -> None:
+    assert student_t(freedom) == pytest.approx(point, rel=0.003)  # published tables
 
 
 def test_drift_that_both_engines_share_cancels() -> None:

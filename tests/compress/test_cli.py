@@ -86,7 +86,7 @@ def test_a_whole_run_prints_its_table_and_where_things_are_and_two_runs_compare(
     report = json.loads((tmp_path / "two/report.json").read_text())
     assert report["command"].startswith("compress run ")
     code, printed, _ = cli("compare", "one", "two", "--html", "comparison.html")
-    assert code == 0
+    assert code == (5 if "worse: " in printed else 0)  # what a fifth of a second of measuring finds is not ours to say
     assert "onnxruntime_mobile" in printed
     assert (tmp_path / "comparison.html").stat().st_size > 1000
 

@@ -314,7 +314,7 @@ def test_evaluate_gives_the_rows_of_every_sample_and_leaves_the_mode() -> None:
     model, batches = Network(0).train(), tensor_batches()
     rows = evaluate(model, batches, Accuracy())
     x, target = samples()
-    assert rows.shape == (60, 2)
+    assert rows.shape == (60, 3)
     assert model.training
     model.eval()
     np.testing.assert_array_equal(rows[:, 0], model(x).argmax(1).numpy())

@@ -126,6 +126,20 @@ WRONG = [
         "tiny",
         r"metric.statistics must give shape \(10, k\), one row a sample",
     ),
+    (
+        GOOD
+        + "\nclass M(Accuracy):\n    def statistics(self, o, t):\n        return super().statistics(o, t)[:, :1]\n"
+        + "\ndef tiny():\n    return made(metric=M())\n",
+        "tiny",
+        r"keeps the predicted class in column 0 of its statistics and the true class in column 1; gave one column",
+    ),
+    (
+        GOOD
+        + "\nclass M(Accuracy):\n    def statistics(self, o, t):\n        return super().statistics(o, t) + 1.5\n"
+        + "\ndef tiny():\n    return made(metric=M())\n",
+        "tiny",
+        r"column 2 of the statistics .* is the probability of the predicted class, from 0 to 1; found 1.* Keep other figures",
+    ),
 ]  # fmt: skip
 
 
@@ -162,3 +176,18 @@ def test_batches_resume_in_the_order_of_an_uninterrupted_run() -> None:
 def test_lengths_that_differ_are_refused() -> None:
     with pytest.raises(InputError, match=r"same number of samples, found {'x': 3, 'target': 2}"):
         TensorBatches({"x": torch.zeros(3)}, torch.zeros(2), batch_size=1)
+
+
+def test_a_budget_for_classes_needs_a_metric_that_classifies(tmp_path: Path) -> None:
+    (tmp_path / "workload.py").write_text(
+        GOOD.replace("metric=Accuracy()", "metric=Accuracy(classifies=False, name='closeness')")
+    )
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "name: t\nworkload: workload.py:tiny\nsteps: []\ntargets: [onnxruntime_mobile]\nbudget: {worst_class_drop: 0.1}\n"
+    )
+    with pytest.raises(
+        InputError,
+        match=r"recipe.yaml: budget.worst_class_drop: metric 'closeness' of workload.py:tiny does not classify; remove the line",
+    ):
+        load_workload(load_recipe(recipe))

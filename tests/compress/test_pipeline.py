@@ -10,7 +10,10 @@ import onnxruntime
 import pytest
 
 import compress
+from benchmarks.metrics import Accuracy
 from benchmarks.report import Report
+from benchmarks.samples_file import key_of, read_samples
+from compress.gallery import EACH
 from compress.pipeline import exit_code, run
 from compress.run_directory import sha256_of
 from export.errors import EnvironmentFailure, InputError, QualityError, UnsupportedError
@@ -40,7 +43,8 @@ def two():
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Report]:
     folder = tmp_path_factory.mktemp("tiny")
     recipe = write_tiny(folder, RECIPE.replace("  - onnxruntime_mobile\n", "  - onnxruntime_mobile\n  - openvino\n"))
-    return recipe, folder / "run", compress.run(recipe, folder / "run", skip_unavailable=True)
+    report = compress.run(recipe, folder / "run", ["benchmark.throughput=true"], skip_unavailable=True)
+    return recipe, folder / "run", report
 
 
 def test_the_report_holds_every_row_it_should(finished: tuple[Path, Path, Report]) -> None:
@@ -51,8 +55,9 @@ def test_the_report_holds_every_row_it_should(finished: tuple[Path, Path, Report
     assert report.rows[0].target == "torch"
     for target in {verdict.target for verdict in report.verdicts}:
         rows = [row for row in report.rows if row.target == target]
-        assert [(row.stage, row.role) for row in rows[:3]] == [
+        assert [(row.stage, row.role) for row in rows[:4]] == [
             ("original", "reference"),
+            ("original", "control"),
             ("prune", "stage"),
             ("distill", "stage"),
         ]
@@ -65,7 +70,30 @@ def test_the_evaluation_set_is_read_for_the_original_and_for_what_ships_only(
 ) -> None:
     for row in finished[2].rows:
         assert (row.evaluation is not None) == (row.role in ("reference", "chosen")), row
-        assert row.status != "measured" or row.validation is not None
+        assert row.status != "measured" or (row.validation is not None) == (row.role != "control")
+
+
+def test_what_ships_carries_all_that_was_measured_of_it(finished: tuple[Path, Path, Report]) -> None:
+    _, folder, report = finished
+    rows = read_samples(folder)
+    for target in report.targets:
+        chosen, control = report.chosen(target), report.control(target)
+        assert chosen is not None and control is not None
+        if chosen.status != "measured":
+            continue
+        [latency] = chosen.latency
+        assert latency.calls >= len(latency.blocks_s) > 0
+        assert latency.distribution_s[0] <= latency.median_s <= latency.distribution_s[-1]
+        assert [tail.needed for tail in latency.tails] == [64, 662, 6636]
+        assert control.latency[0].faster_than_fp32 is not None
+        assert chosen.throughput is not None and chosen.throughput.more_than_fp32 is not None
+        assert chosen.findings == ()
+        assert sum(layer.time_s for layer in chosen.layers) > 0
+        assert chosen.evaluation is not None and len(chosen.evaluation.classes) == 2
+        found = Accuracy().value(rows[key_of(target)])
+        assert found == chosen.evaluation.value
+        flips = int(np.sum(rows[key_of(target)][:, 0] != rows[key_of("torch")][:, 0]))
+        assert len([flip for flip in report.gallery if flip.target == target]) == min(flips, EACH)
 
 
 def test_reported_files_are_there_and_give_the_reported_accuracy(finished: tuple[Path, Path, Report]) -> None:
@@ -234,10 +262,15 @@ def test_an_unmet_budget_is_exit_code_5_and_few_samples_are_warned_of(finished: 
     recipe, folder, report = finished
     assert exit_code(report) == 0
     unmet = run(
-        recipe, folder, ["budget.speedup=1000", "steps.2.quantize.calibration_samples=50"], skip_unavailable=True
+        recipe,
+        folder,
+        ["budget.speedup=1000", "budget.size_ratio=0.001", "steps.2.quantize.calibration_samples=50"],
+        skip_unavailable=True,
     )
     assert "calibration: 50 samples; below 100 the INT8 ranges depend on luck" in unmet.warnings
     assert {verdict.decision for verdict in unmet.verdicts} == {"rejected"}
+    for verdict in unmet.verdicts:
+        assert any("of each engine, 5 are needed to know how processes differ" in line for line in verdict.findings)
     assert exit_code(unmet) == 5
 
 

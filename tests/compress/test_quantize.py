@@ -13,7 +13,8 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from compress.quantize import Quantize, quantize_model, refuse_broken_scales
+from compress.quantize import Quantize, quantize_model
+from compress.scales import refuse_broken_scales
 from export.errors import InputError, QualityError
 from export.model import OnnxModel
 from targets.base import Arrays, Scheme
@@ -175,8 +176,32 @@ def test_an_infinite_scale_is_refused_by_name(network: OnnxModel) -> None:
     name = next(node.input[1] for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == "image")
     scale = next(tensor for tensor in graph.initializer if tensor.name == name)
     scale.CopyFrom(numpy_helper.from_array(np.array(np.inf, np.float32), name))
-    with pytest.raises(QualityError, match=rf"scale '{name}' of tensor 'image' holds 1 NaN or Inf values of 1"):
+    with pytest.raises(QualityError, match=rf"scale '{name}' of tensor 'image' .* holds 1 NaN or Inf values of 1"):
         refuse_broken_scales(graph)
+
+
+@pytest.mark.parametrize(("scheme", "operator"), [(STATIC, "DequantizeLinear"), (DYNAMIC, "Mul")])
+def test_a_scale_of_zero_is_refused_by_name(network: OnnxModel, scheme: Scheme, operator: str) -> None:
+    """In the place where each kind of quantization keeps the scales of its weights."""
+    graph = _quantized(network, scheme, [networks.images(2)])
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    node = next(node for node in graph.node if node.op_type == operator and "w3_scale" in node.input)
+    refuse_broken_scales(graph)
+    broken = numpy_helper.to_array(constants["w3_scale"]).copy()
+    broken.flat[0] = 0.0
+    constants["w3_scale"].CopyFrom(numpy_helper.from_array(broken, "w3_scale"))
+    sentence = rf"scale 'w3_scale' of tensor .* \({operator} '{node.name}'\) holds 1 values of {broken.size} that are 0 or less"
+    with pytest.raises(QualityError, match=sentence + ".*a scale of 0 makes everything it quantizes 0"):
+        refuse_broken_scales(graph)
+
+
+def test_the_scale_of_an_output_is_refused_by_the_output() -> None:
+    """QLinearConv: x, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point."""
+    inputs = ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz"]
+    scales = [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in (("ws", 0.1), ("ys", -0.5))]
+    conv = onnx.helper.make_node("QLinearConv", inputs, ["y"], "conv")
+    with pytest.raises(QualityError, match=r"scale 'ys' of tensor 'y' \(QLinearConv 'conv'\) holds 1 values of 1"):
+        refuse_broken_scales(onnx.helper.make_graph([conv], "graph", [], [], scales))
 
 
 def test_a_scheme_without_quantizer_is_refused(network: OnnxModel) -> None:

@@ -67,7 +67,7 @@ steps:
   - quantize: {calibration_samples: 120}
 targets:
   - onnxruntime_mobile
-benchmark: {seconds: 0.2, processes: 1}
+benchmark: {seconds: 0.2, processes: 1, half_width: 0.9, throughput: false}
 budget: {metric_drop: 0.1}
 """
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +16,10 @@ import pytest
 from compress.quantize import quantize_model
 from export.errors import UnsupportedError
 from export.model import OnnxModel
-from targets import FP32, TARGETS, Arrays, Engine, Scheme, Target, target_class
+from targets import FP32, TARGETS, Arrays, Engine, Scheme, Session, Target, target_class
 from tests.targets import networks
 
-NETWORKS: dict[str, tuple[Callable[[Path], OnnxModel], Callable[[int], Arrays]]] = {
+NETWORKS: dict[str, tuple[Callable[[Path], OnnxModel], Callable[..., Arrays]]] = {
     "convolutional": (networks.convolutional, networks.images),
     "attention": (networks.attention, networks.sentences),
 }
@@ -69,6 +73,39 @@ def test_every_scheme_compiles_and_computes_the_float_model(
             logits, expected = session.run(batch)["logits"], networks.float_outputs(model, batch)
             assert logits.shape == (samples, 4)
             assert np.abs(logits - expected).max() < TOLERANCE[scheme.precision] * np.ptp(expected)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("name", TARGETS)
+def test_concurrent_sessions_answer_as_one_does_also_all_at_once(name: str, network: str, tmp_path: Path) -> None:
+    target, (make, inputs) = _target(name), NETWORKS[network]
+    engine = _compiled(target, make(tmp_path / "model.onnx"), FP32, [], tmp_path)
+    if reason := target.cannot_run():
+        pytest.skip(reason)
+    batches = [inputs(2, seed=seed) for seed in range(6)]
+    with target.load(engine, threads=1) as session:
+        expected = [session.run(batch)["logits"] for batch in batches]
+    check_concurrent(target.load_concurrent(engine, threads=2), batches, expected)
+
+
+def check_concurrent(sessions: Sequence[Session], batches: list[Arrays], expected: list[np.ndarray]) -> None:
+    """Each session alone, then all of them at once in threads, keep their answers while later ones are computed."""
+    assert len(sessions) >= 2
+    together = threading.Barrier(len(sessions))
+
+    def many(session: Session) -> list[np.ndarray]:
+        together.wait(timeout=60)
+        return [session.run(batch)["logits"] for _ in range(30) for batch in batches]
+
+    with ExitStack() as stack, ThreadPoolExecutor(len(sessions)) as pool:
+        opened = [stack.enter_context(session) for session in sessions]
+        alone = [[session.run(batch)["logits"] for batch in batches] for session in opened]
+        at_once = list(pool.map(many, opened))
+    for answers in (*alone, *at_once):
+        for found, wanted in zip(answers, expected * (len(answers) // len(expected)), strict=True):
+            np.testing.assert_allclose(found, wanted, atol=1e-5)
+    kept = [answer for answers in alone for answer in answers]
+    assert not any(np.shares_memory(one, other) for one, other in itertools.combinations(kept, 2))
 
 
 @pytest.mark.parametrize("name", TARGETS)

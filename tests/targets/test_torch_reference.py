@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from export.to_onnx import save_reference
 from targets.base import FP32, Engine
 from targets.torch_reference import TorchReference
 from tests.targets import networks
+from tests.targets.test_contract import check_concurrent
 
 
 def _engine(model: nn.Module, inputs: dict[str, torch.Tensor], path: Path) -> Engine:
@@ -28,6 +30,32 @@ def test_the_program_computes_what_the_module_does(tmp_path: Path) -> None:
     batch = networks.images(3)
     with TorchReference().load(engine, threads=1) as session, torch.no_grad():
         np.testing.assert_array_equal(session.run(batch)["logits"], model(torch.from_numpy(batch["image"])).numpy())
+
+
+def test_concurrent_sessions_answer_as_one_does_also_all_at_once(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(800, 4)).eval()
+    engine = _engine(model, {"image": torch.randn(2, 3, 12, 12)}, tmp_path / "model.pt2")
+    batches = [networks.images(2, seed) for seed in range(6)]
+    with torch.no_grad():
+        expected = [model(torch.from_numpy(batch["image"])).numpy() for batch in batches]
+    check_concurrent(TorchReference().load_concurrent(engine, threads=2), batches, expected)
+
+
+def test_every_thread_of_torch_works_on_one_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of its own begins with OpenMP's number, here 2; torch's, when told, is what its operators take."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(800, 4)).eval()
+    engine = _engine(model, {"image": torch.randn(2, 3, 12, 12)}, tmp_path / "model.pt2")
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: told.append((threading.get_ident(), number)))
+    sessions = TorchReference().load_concurrent(engine, threads=2)
+    told.clear()
+    threads = [threading.Thread(target=session.run, args=(networks.images(2),)) for session in sessions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(told) == sorted((thread.ident, 1) for thread in threads)
 
 
 def test_a_damaged_program_is_refused_in_a_sentence(tmp_path: Path) -> None:

@@ -1,0 +1,32 @@
+"""Was the machine quiet enough? The reference measured against itself must come out as 1."""
+
+from __future__ import annotations
+
+from benchmarks.report import Row
+
+FEWEST_PROCESSES = 5
+"""Of each engine. The spread from process to process is not known from fewer."""
+
+
+def unstable(control: Row, limit: float) -> str | None:
+    """Why no speed may be claimed beside this A/A row; None where it may.
+
+    Args:
+        control: the reference against itself; the ratio of its first latency is the A/A interval.
+        limit: the largest half-width that is allowed, as a share: 0.05 is 5 %.
+    """
+    found = control.latency[0].faster_than_fp32 if control.latency else None
+    if found is None:
+        return None
+    processes = len(control.latency[0].block_medians_s)
+    if 0 < processes < FEWEST_PROCESSES:
+        return (
+            f"measured in {processes} processes of each engine, {FEWEST_PROCESSES} are needed to know how processes "
+            "differ; raise benchmark.processes"
+        )
+    half = (found.high - found.low) / 2
+    if found.low <= 1.0 <= found.high and half <= limit:
+        return None
+    told = f"A/A {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    wide = f", half-width {half:.3f}, at most {limit:g} allowed" if half > limit else ""
+    return f"the machine was unstable while measuring ({told}{wide}); close other programs and run again"

@@ -1,0 +1,1 @@
+"""Studies of the measuring protocol itself: `python -m benchmarks.studies.honesty`."""
