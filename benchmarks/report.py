@@ -1,4 +1,4 @@
-"""Report: everything one run found, as plain values. Drawn by benchmarks.render_*, compared by benchmarks.compare."""
+"""Report: everything one run found, as plain values. Drawn by benchmarks.render_*, compared by benchmarks.comparison.compare."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def run(
     """Compress, compile and measure; write report and artifacts."""
     from rich.console import Console
 
-    from benchmarks.render_terminal import print_report
+    from benchmarks.render.terminal import print_report
     from compress import pipeline
     from compress.recipe import load_recipe
     from compress.show import Terminal
@@ -110,9 +110,9 @@ def compare(
     """Put the reports of several runs side by side; exit code 5 if something really got worse than in the first."""
     from rich.console import Console
 
-    from benchmarks import compare as comparing
-    from benchmarks.render_html import comparison_html
-    from benchmarks.render_terminal import print_comparison
+    from benchmarks.comparison import compare as comparing
+    from benchmarks.render.html import comparison_html
+    from benchmarks.render.terminal import print_comparison
     from benchmarks.report import Report, write_text_whole
     from benchmarks.samples_file import read_samples
     from export.errors import InputError

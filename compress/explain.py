@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 
-from benchmarks.explain import explain
-from benchmarks.explain_figures import Explanation, Subject
-from benchmarks.explain_graph import quantization_of
-from benchmarks.explain_tables import explanation_tables
+from benchmarks.explain.explain import explain
+from benchmarks.explain.figures import Explanation, Subject
+from benchmarks.explain.graph import quantization_of
+from benchmarks.explain.roofline import Roofline, measure_roofline
+from benchmarks.explain.tables import explanation_tables
 from benchmarks.machine import fingerprint
 from benchmarks.profile import profile_of
+from benchmarks.render.tables import latency_at, main_point
+from benchmarks.render.wording import milliseconds
 from benchmarks.report import Report, Row, write_text_whole
-from benchmarks.roofline import Roofline, measure_roofline
-from benchmarks.tables import latency_at, main_point
-from benchmarks.wording import milliseconds
 from compress.engines import ENGINE
 from export.errors import InputError
 from export.model import TensorSpec
@@ -81,7 +81,7 @@ def print_explanations(found: RunExplanation, console: Console) -> None:
     """The changes first, then where the time goes."""
     from rich.text import Text
 
-    from benchmarks.render_terminal import print_table
+    from benchmarks.render.terminal import print_table
 
     for each in found.explanations:
         console.print()

@@ -15,8 +15,8 @@ from benchmarks import samples_file
 from benchmarks.accuracy import score
 from benchmarks.latency import Measured
 from benchmarks.machine import library_versions, machine
-from benchmarks.render_html import report_html
-from benchmarks.render_markdown import report_markdown
+from benchmarks.render.html import report_html
+from benchmarks.render.markdown import report_markdown
 from benchmarks.report import Report, Row, write_text_whole
 from compress import __version__
 from compress.bench_inputs import check_sizes

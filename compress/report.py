@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from benchmarks.mlflow_log import log_to_mlflow
-from benchmarks.render_html import report_html
-from benchmarks.render_markdown import report_markdown
+from benchmarks.render.html import report_html
+from benchmarks.render.markdown import report_markdown
 from benchmarks.report import Report, write_text_whole
 
 

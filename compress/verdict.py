@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.classification import broken_classes, worst_class
+from benchmarks.render.wording import MetricWording, duration, ratio
 from benchmarks.report import Decision, Interval, Row, Score, Verdict
 from benchmarks.stability import unstable
-from benchmarks.wording import MetricWording, duration, ratio
 from compress.recipe import Budget
 
 ROUNDING = 1e-9

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from benchmarks import machine
-from benchmarks.comparable import machine_differences
+from benchmarks.comparison.comparable import machine_differences
 from targets import cuda
-from tests.benchmarks.made_up import made_up_report
+from tests.benchmarks.render.made_up import made_up_report
 
 CPUINFO = """processor\t: 0
 model name\t: Some CPU

@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks.mlflow_log import FILE_STORE, NO_TELEMETRY, log_to_mlflow, run_metrics, run_params, run_tags
 from export.errors import EnvironmentFailure
-from tests.benchmarks.made_up import made_up_report, with_row
-from tests.benchmarks.made_up_extremes import SHIPS, unstable_report
+from tests.benchmarks.render.made_up import made_up_report, with_row
+from tests.benchmarks.render.made_up_extremes import SHIPS, unstable_report
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,7 +84,7 @@ def test_mlflow_is_told_to_send_nothing_before_it_is_imported(tmp_path: Path, mo
     code = (
         "import pathlib, sys\n"
         "from benchmarks.mlflow_log import log_to_mlflow\n"
-        "from tests.benchmarks.made_up import made_up_report\n"
+        "from tests.benchmarks.render.made_up import made_up_report\n"
         "assert 'mlflow' not in sys.modules\n"
         "log_to_mlflow(made_up_report(), [pathlib.Path(sys.argv[1])], sys.argv[2])\n"
         "from mlflow.telemetry import get_telemetry_client\n"

@@ -8,8 +8,8 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from benchmarks.report import Report
 from benchmarks.report_schema import report_schema
-from tests.benchmarks.made_up import made_up_report
-from tests.benchmarks.made_up_extremes import broken_report, crowded_report
+from tests.benchmarks.render.made_up import made_up_report
+from tests.benchmarks.render.made_up_extremes import broken_report, crowded_report
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "report.schema.json"
 

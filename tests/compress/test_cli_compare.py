@@ -13,7 +13,7 @@ import pytest
 from benchmarks.report import Interval, Report
 from benchmarks.samples_file import FILE, write_samples
 from compress.cli import main
-from tests.benchmarks.made_up import made_up_report, with_row
+from tests.benchmarks.render.made_up import made_up_report, with_row
 
 OPENVINO_CHOSEN = 5
 

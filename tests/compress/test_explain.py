@@ -13,9 +13,9 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from benchmarks.explain.roofline import Roofline
 from benchmarks.machine import fingerprint
 from benchmarks.report import Latency, Report, Row, Verdict
-from benchmarks.roofline import Roofline
 from compress import explain as explaining
 from compress.cli import app
 from compress.engines import ENGINE
@@ -25,7 +25,7 @@ from export.errors import InputError
 from export.model import OnnxModel, TensorSpec
 from targets import FP32, Engine, Scheme
 from targets.onnxruntime_mobile import OnnxRuntimeMobile
-from tests.benchmarks.made_up import made_up_report
+from tests.benchmarks.render.made_up import made_up_report
 from tests.targets import networks
 
 TARGET = OnnxRuntimeMobile()

@@ -11,12 +11,12 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from benchmarks.mlflow_log import FILE_STORE, NO_TELEMETRY
-from benchmarks.render_html import report_html
-from benchmarks.render_markdown import report_markdown
+from benchmarks.render.html import report_html
+from benchmarks.render.markdown import report_markdown
 from compress.cli import main
 from compress.report import write_report
 from export.errors import EnvironmentFailure, InputError
-from tests.benchmarks.made_up import made_up_report
+from tests.benchmarks.render.made_up import made_up_report
 
 Cli = Callable[..., tuple[int, str, str]]
 

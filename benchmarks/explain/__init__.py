@@ -1,0 +1,1 @@
+"""Why an engine is not faster: its profile held against a measured roofline of the machine."""

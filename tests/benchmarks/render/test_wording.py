@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.render.wording import (
+    MetricWording,
+    byte_size,
+    count,
+    duration,
+    milliseconds,
+    percent_change,
+    ratio,
+    signed,
+    significant,
+)
+from benchmarks.report import Interval
+from tests.benchmarks.render.made_up import made_up_report
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.000523, "0.523"), (0.0054, "5.40"), (0.181, "181"), (1.24, "1240"), (0.0000412, "0.0412"), (0.99996, "1000")],
+)
+def test_milliseconds_keep_three_digits(seconds: float, words: str) -> None:
+    assert milliseconds(seconds) == words
+
+
+@pytest.mark.parametrize(("size", "words"), [(812, "812 B"), (92_412, "92.4 KB"), (999_999, "1.00 MB"), (None, "–")])
+def test_bytes_in_decimal_units(size: int | None, words: str) -> None:
+    assert byte_size(size) == words
+
+
+def test_counts_are_exact_below_ten_thousand() -> None:
+    assert (count(9_999), count(855_770), count(1.25e9)) == ("9999", "856 K", "1.25 G")
+
+
+def test_ratio_shows_its_interval() -> None:
+    assert ratio(Interval(2.412, 2.381, 2.449)) == "2.41x [2.38, 2.45]"
+    assert ratio(Interval(12.34, 11.95, 12.71)) == "12.3x [11.9, 12.7]"
+
+
+def test_rounding_to_zero_loses_the_sign() -> None:
+    assert (signed(-0.001, 2), signed(-0.31, 2), signed(0.31, 2)) == ("0.00", "−0.31", "+0.31")
+
+
+def test_durations_and_changes() -> None:
+    assert (duration(0.42), duration(200), duration(3720)) == ("0.42 s", "3 min 20 s", "1 h 02 min")
+    assert (percent_change(57, 100), percent_change(1, 0)) == ("−43 %", "")
+    assert (significant(9.996), significant(-12_345.6)) == ("10.0", "−12346")
+
+
+def test_a_share_is_percent_and_points() -> None:
+    wording = MetricWording.of(made_up_report())
+    assert wording.value(0.97417) == "97.42"
+    assert wording.difference(Interval(-0.0031, -0.0062, 0.0001)) == "−0.31 [−0.62, +0.01]"
+    assert (wording.unit, wording.difference_unit) == (" %", " pp")
+
+
+def test_another_metric_stays_in_its_own_unit() -> None:
+    wording = MetricWording.of(replace(made_up_report(), metric="perplexity"))
+    assert (wording.value(12.3456), wording.change(-0.5), wording.difference_unit) == ("12.35", "−0.5000", "")
