@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.latency import CONTROL, Measured, Pool, Protocol, Timings, measure
+from benchmarks.latency import CONTROL, Measured, Pool, Protocol, measure
 from benchmarks.machine import library_versions, machine
 from benchmarks.model_files import engine_of
 from benchmarks.report import Footprint, Interval, Latency, Row, Throughput
 from benchmarks.stability import unstable
+from benchmarks.timings import Timings
 from export.errors import InputError
 from export.model import TensorSpec
 from export.progress import Track, silent

@@ -12,9 +12,8 @@ from typing import Literal
 import numpy as np
 
 from benchmarks.answers import Answers, answers_of, remembered, wrong_answers
-from benchmarks.report import Footprint, Interval, Latency, Throughput
-from benchmarks.statistics import ratio_interval
-from benchmarks.tails import tails
+from benchmarks.report import Footprint
+from benchmarks.timings import MIN_ROUNDS, Timings
 from benchmarks.worker import Answer, Block, Worker
 from export.progress import Track, silent
 from targets import Engine
@@ -22,8 +21,6 @@ from targets import Engine
 BLOCK_S = 0.06
 """A block long enough that the clock and the exchange with the worker are nothing, short enough to interleave finely."""
 WARMUP_S = 0.2
-MIN_ROUNDS = 4
-"""In each process; half of them quiet are enough to leave the contended ones out."""
 CONTROL = "control"
 """Name in the result of the reference measured a second time against itself."""
 
@@ -58,85 +55,6 @@ class Protocol:
     def slice_s(self) -> float:
         """Measuring time of an engine in one process."""
         return self.seconds / self.most_processes
-
-
-@dataclass(frozen=True)
-class Timings:
-    """Raw measurements of one engine at one batch size, one array of shape (rounds,) a process.
-
-    Round r of process p happened beside round r of process p of every other engine of the same measurement.
-
-    Args:
-        blocks_s: each block's median call, or in throughput mode its wall time per call.
-        quiet: whether the block was undisturbed.
-        calls_s: every call of every block.
-        requests: calls under way at once.
-    """
-
-    batch_size: int
-    threads: int
-    blocks_s: tuple[np.ndarray, ...]
-    quiet: tuple[np.ndarray, ...]
-    calls_s: np.ndarray
-    measured_s: float
-    requests: int = 1
-
-    @property
-    def median_s(self) -> float:
-        kept = [blocks[rounds] for blocks, rounds in zip(self.blocks_s, map(_kept, self.quiet), strict=True)]
-        return float(np.median(np.concatenate(kept)))
-
-    @property
-    def by_process_s(self) -> tuple[tuple[float, ...], ...]:
-        """All block medians, one inner tuple a process."""
-        return tuple(tuple(float(block) for block in process) for process in self.blocks_s)
-
-    @property
-    def contended(self) -> int:
-        """Blocks that something else on the machine disturbed."""
-        return sum(int((~quiet).sum()) for quiet in self.quiet)
-
-    @property
-    def under_load(self) -> bool:
-        """Whether in most processes too few rounds were quiet, so that contended ones count too."""
-        return 2 * sum(not _enough(quiet) for quiet in self.quiet) > len(self.quiet)
-
-    def faster_than(self, other: Timings) -> Interval:
-        """How many times faster this engine is than `other`, with its 95 % interval, over the rounds quiet for both."""
-        rounds = [_kept(mine & theirs) for mine, theirs in zip(self.quiet, other.quiet, strict=True)]
-        return ratio_interval(_chosen(other.blocks_s, rounds), _chosen(self.blocks_s, rounds))
-
-    def latency(
-        self, sizes: Mapping[str, int], over_torch: Timings | None = None, over_fp32: Timings | None = None
-    ) -> Latency:
-        """These measurements as the report holds them, with the ratios to the original in torch and in FP32."""
-        return Latency(
-            batch_size=self.batch_size,
-            sizes=sizes,
-            threads=self.threads,
-            median_s=self.median_s,
-            block_medians_s=self.by_process_s,
-            faster_than_torch=self.faster_than(over_torch) if over_torch else None,
-            faster_than_fp32=self.faster_than(over_fp32) if over_fp32 else None,
-            contended=self.contended,
-            under_load=self.under_load,
-            calls=len(self.calls_s),
-            measured_s=self.measured_s,
-            tails=tails(self.calls_s),
-            distribution_s=tuple(float(value) for value in np.quantile(self.calls_s, np.linspace(0, 1, 101))),
-        )
-
-    def throughput(self, over_fp32: Timings | None = None) -> Throughput:
-        """These measurements, taken in throughput mode, as the report holds them."""
-        rate = tuple(tuple(self.batch_size / block for block in process) for process in self.by_process_s)
-        return Throughput(
-            batch_size=self.batch_size,
-            requests=self.requests,
-            threads=self.threads,
-            samples_per_s=self.batch_size / self.median_s,
-            block_samples_per_s=rate,
-            more_than_fp32=self.faster_than(over_fp32) if over_fp32 else None,
-        )
 
 
 @dataclass(frozen=True)
@@ -293,19 +211,6 @@ def _value(block: Block, throughput: bool = False) -> float:
 
 def _quiet(block: Block, threads: int) -> bool:
     return not block.disturbance.contended(block.wall_s, block.cpu_s, threads)
-
-
-def _enough(quiet: np.ndarray) -> bool:
-    return 2 * int(quiet.sum()) >= MIN_ROUNDS
-
-
-def _kept(quiet: np.ndarray) -> np.ndarray:
-    """The rounds of a process that count: the quiet ones where they are enough, else all."""
-    return quiet if _enough(quiet) else np.ones_like(quiet)
-
-
-def _chosen(blocks: Sequence[np.ndarray], rounds: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [process[kept] for process, kept in zip(blocks, rounds, strict=True)]
 
 
 def _narrow(timed: Mapping[str, Mapping[int, Timings]], pairs: Iterable[tuple[str, str]], half_width: float) -> bool:

@@ -19,46 +19,41 @@ _T95 = {
 
 
 def ratio_interval(slower: Sequence[np.ndarray], faster: Sequence[np.ndarray], seed: int = 0) -> Interval:
-    """How many times faster the second engine is: the median over rounds of the log ratio of block medians.
+    """How many times faster the second engine is: the median over rounds of the log ratio of block medians, by process.
+
+    The estimate is the mean over processes of each process's median. The interval is that of a bootstrap which draws whole
+    processes: for a mean its spread is known in closed form, s / sqrt(n) once it is freed of its bias by (n - 1) / n,
+    and since n is small it is taken with Student's t. The noise of blocks within a process is already in s: to draw
+    rounds as well would count it twice. One median over the rounds of all processes, with percentiles of a bootstrap
+    on both levels, was tried first; `python -m benchmarks.studies.honesty` shows what either covers.
 
     Args:
         slower, faster: for each process the block medians in seconds, shape (rounds,), paired by round.
+        seed: of the bootstrap over rounds, which is all there is where there is a single process.
 
     Returns:
-        exp of the median log ratio with its 95 % interval. Of a single process it knows nothing but the rounds.
+        The ratio with its 95 % interval. Of a single process it knows nothing but the rounds.
+
+    Source: Kalibera and Jones 2013, "Rigorous benchmarking in reasonable time" (levels of repetition); Davison and
+        Hinkley 1997, "Bootstrap Methods", section 3.8 (which level to draw); Hesterberg 2015,
+        doi:10.1080/00031305.2015.1089789 (what bootstraps of small samples leave out).
     """
     logs = [np.log(one) - np.log(other) for one, other in zip(slower, faster, strict=True)]
-    middle = float(np.median(np.concatenate(logs)))
+    middle = float(np.mean([np.median(process) for process in logs]))
     half = half_width(logs, seed)
     return Interval(math.exp(middle), math.exp(middle - half), math.exp(middle + half))
 
 
 def half_width(logs: Sequence[np.ndarray], seed: int = 0) -> float:
-    """Half the 95 % interval of the median over all rounds, from a bootstrap over processes and rounds within them.
-
-    Two bootstraps, since noise has two levels. One draws whole processes, for what differs from process to process
-    (addresses, caches, clocks); the other draws rounds within each process, for the noise of blocks, and is the least that
-    the first may say. Drawing both at once, as is often done, counts the noise of blocks twice. Percentiles of so few
-    processes cover far less than they say, so the spread is taken with Student's t; and it is the bootstrap's middle
-    68 %, because beside other programs a block in a hundred takes twice as long and blows up a standard deviation.
-    `python -m benchmarks.studies.honesty` measures what that covers.
+    """Half the 95 % interval of the mean over processes of each process's median; see `ratio_interval`.
 
     Args:
-        logs: for each process its rounds' log ratios.
-
-    Source: Kalibera and Jones 2013, "Rigorous benchmarking in reasonable time" (levels of repetition); Davison and
-        Hinkley 1997, "Bootstrap Methods", section 3.8 (hierarchies); Hesterberg 2015,
-        doi:10.1080/00031305.2015.1089789 (small samples: t, and n / (n - 1)).
+        logs: for each process its rounds, on the log scale.
     """
-    generator = np.random.default_rng(seed)
-    processes = len(logs)
-    within = _spread(_medians_of_drawn_rounds(logs, generator))
-    by_rounds = student_t(sum(len(process) - 1 for process in logs)) * within
-    if processes == 1:
-        return by_rounds
-    drawn = generator.integers(processes, size=(RESAMPLES, processes))
-    between = _spread(_medians_of_processes(logs, drawn)) * math.sqrt(processes / (processes - 1))
-    return student_t(processes - 1) * between if between > within else by_rounds
+    if len(logs) == 1:
+        return student_t(len(logs[0]) - 1) * _spread_over_rounds(logs[0], np.random.default_rng(seed))
+    medians = np.array([np.median(process) for process in logs])
+    return student_t(len(logs) - 1) * float(medians.std(ddof=1)) / math.sqrt(len(logs))
 
 
 def student_t(freedom: float) -> float:
@@ -67,25 +62,9 @@ def student_t(freedom: float) -> float:
     return float(np.interp(1 / max(freedom, 1.0), inverse, [1.95996, *reversed(_T95.values())]))
 
 
-def _spread(medians: np.ndarray) -> float:
-    """Half of the middle 68.27 %: the standard deviation of a normal sample, untouched by its tails."""
-    low, high = np.quantile(medians, [0.15865, 0.84135])
-    return float(high - low) / 2
-
-
-def _medians_of_drawn_rounds(logs: Sequence[np.ndarray], generator: np.random.Generator) -> np.ndarray:
-    """The overall median when the rounds are drawn anew within each process, RESAMPLES times."""
-    drawn = [process[generator.integers(len(process), size=(RESAMPLES, len(process)))] for process in logs]
-    medians: np.ndarray = np.median(np.concatenate(drawn, axis=1), axis=1)
-    return medians
-
-
-def _medians_of_processes(logs: Sequence[np.ndarray], drawn: np.ndarray) -> np.ndarray:
-    """The median over the rounds of the processes that each row of `drawn` names; processes may differ in length."""
-    longest = max(map(len, logs))
-    padded = np.array([np.pad(process, (0, longest - len(process)), constant_values=np.nan) for process in logs])
-    medians: np.ndarray = np.nanmedian(padded[drawn].reshape(len(drawn), -1), axis=1)
-    return medians
+def _spread_over_rounds(logs: np.ndarray, generator: np.random.Generator) -> float:
+    """Standard deviation of the median when the rounds are drawn anew."""
+    return float(np.median(logs[generator.integers(len(logs), size=(RESAMPLES, len(logs)))], axis=1).std())
 
 
 def paired_difference(

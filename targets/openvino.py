@@ -83,13 +83,13 @@ class OpenVino:
 
     def load(self, engine: Engine, threads: int) -> OpenVinoSession:
         compiled = _open(engine, _properties(engine.settings, threads))
-        return OpenVinoSession(compiled, [spec.name for spec in engine.outputs])
+        return OpenVinoSession(compiled, engine)
 
     def load_concurrent(self, engine: Engine, threads: int) -> Sequence[OpenVinoSession]:
         """As many infer requests as the throughput hint asks for; OpenVINO shares the threads out among its streams."""
         compiled = _open(engine, _properties(engine.settings, threads, concurrent=True))
         requests = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        return [OpenVinoSession(compiled, [spec.name for spec in engine.outputs]) for _ in range(requests)]
+        return [OpenVinoSession(compiled, engine) for _ in range(requests)]
 
     def profile(self, engine: Engine, inputs: Mapping[str, np.ndarray], threads: int, runs: int) -> Profile:
         call_s = median_call_s(self.load(engine, threads), inputs, runs)
@@ -98,15 +98,35 @@ class OpenVino:
 
 
 class OpenVinoSession:
-    """One infer request; inputs are shared with the caller, outputs are copied out."""
+    """One infer request; inputs are shared with the caller, outputs are copied out.
 
-    def __init__(self, compiled: Any, outputs: Sequence[str]) -> None:
+    A buffer that comes again is bound already: to bind it anew at every call takes 0.07 of 1.2 ms (2026.4, Zen 3), and
+    is no cost of the model.
+    """
+
+    def __init__(self, compiled: Any, engine: Engine) -> None:
         self._request = compiled.create_infer_request()
-        self._outputs = {name: compiled.output(name) for name in outputs}
+        self._dtypes = {spec.name: np.dtype(spec.dtype) for spec in engine.inputs}
+        self._outputs = {spec.name: compiled.output(spec.name) for spec in engine.outputs}
+        self._bound: dict[str, np.ndarray] = {}
+        self._alive: dict[str, np.ndarray] = {}
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        results = self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
+        for name, array in inputs.items():
+            if self._bound.get(name) is not array:
+                self._bind(name, array)
+        results = self._request.infer(None, share_outputs=True)
         return {name: np.array(results[port]) for name, port in self._outputs.items()}
+
+    def _bind(self, name: str, array: np.ndarray) -> None:
+        import openvino
+
+        usable = np.ascontiguousarray(array, self._dtypes.get(name))
+        self._request.set_tensor(name, openvino.Tensor(usable, shared_memory=True))
+        self._alive[name] = usable  # the tensor only points to it
+        self._bound.pop(name, None)
+        if usable is array:  # a copy would not follow what the caller writes into the array
+            self._bound[name] = array
 
     def __enter__(self) -> Self:
         return self
@@ -114,7 +134,7 @@ class OpenVinoSession:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        del self._request, self._outputs
+        del self._request, self._outputs, self._bound, self._alive
 
 
 def interface(path: Path) -> Interface:

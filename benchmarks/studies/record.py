@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.latency import Protocol, Timings, measure
+from benchmarks.latency import Protocol, measure
 from benchmarks.studies.models import conv_inputs, conv_model, engine_on
 from benchmarks.studies.planted import planted
+from benchmarks.timings import Timings
 from export.progress import Track, silent
 
 TRUE_DIFFERENCE = 0.02

@@ -19,7 +19,7 @@ QUICK = Protocol(seconds=0.5, processes=2, half_width=0.9)
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     folder = tmp_path_factory.mktemp("cheats")
-    return engine_on("onnxruntime_mobile", conv_model(folder / "conv.onnx", layers=1), folder / "engine")
+    return engine_on("onnxruntime_mobile", conv_model(folder / "conv.onnx", layers=2), folder / "engine")
 
 
 def test_an_honest_engine_has_no_findings(honest: Engine) -> None:

@@ -11,9 +11,10 @@ import pytest
 
 from benchmarks.accuracy import score, singles
 from benchmarks.contention import Disturbance
-from benchmarks.latency import CONTROL, MIN_ROUNDS, Protocol, Timings, measure
+from benchmarks.latency import CONTROL, Protocol, measure
 from benchmarks.metrics import Accuracy
 from benchmarks.studies.models import conv_inputs, conv_model, engine_on
+from benchmarks.timings import MIN_ROUNDS, Timings
 from benchmarks.worker import Worker
 from export.errors import EnvironmentFailure, InputError, UnsupportedError
 from targets import Engine
@@ -104,7 +105,7 @@ def test_peak_memory_is_the_workers_own_and_not_its_parents(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("target", ["onnxruntime_mobile", "openvino"])
 def test_an_idle_workers_pool_does_not_spin(target: str, tmp_path: Path) -> None:
-    engine = engine_on(target, conv_model(tmp_path / "conv.onnx", layers=1), tmp_path / target)
+    engine = engine_on(target, conv_model(tmp_path / "conv.onnx", layers=2), tmp_path / target)
     with Worker(engine, threads=2) as idle, Worker(engine) as busy:
         for worker in (idle, busy):
             worker.prepare(conv_inputs(2))

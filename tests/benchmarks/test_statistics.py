@@ -38,6 +38,26 @@ def test_a_round_gone_wild_does_not_move_it() -> None:
     assert (wild.low, wild.high) == pytest.approx((calm.low, calm.high), abs=0.005)
 
 
+def test_the_interval_is_students_over_the_processes_medians() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    generator = np.random.default_rng(3)
+    slower = [generator.lognormal(shift, 0.01, 9) for shift in (0.5, 0.52, 0.47, 0.51, 0.55, 0.49)]
+    faster = [generator.lognormal(0, 0.01, 9) for _ in slower]
+    medians = [np.median(np.log(one / other)) for one, other in zip(slower, faster, strict=True)]
+    low, high = stats.t.interval(0.95, 5, loc=np.mean(medians), scale=stats.sem(medians))
+    found = ratio_interval(slower, faster)
+    assert (found.low, found.value, found.high) == pytest.approx(
+        (np.exp(low), np.exp(np.mean(medians)), np.exp(high)), rel=1e-3
+    )
+
+
+def test_of_a_single_process_the_interval_is_that_of_its_rounds() -> None:
+    generator = np.random.default_rng(4)
+    found = ratio_interval([generator.lognormal(0.7, 0.02, 400)], [np.ones(400)])
+    expected = 1.96 * 1.2533 * 0.02 / np.sqrt(400)  # the standard error of a normal sample's median
+    assert (found.high - found.low) / 2 / found.value == pytest.approx(expected, rel=0.4)
+
+
 @pytest.mark.parametrize(("freedom", "point"), [(1, 12.706), (4, 2.776), (9, 2.262), (40, 2.021), (1e9, 1.960)])
 def test_students_t(freedom: float, point: float) -> None:
     assert student_t(freedom) == pytest.approx(point, rel=0.003)  # published tables

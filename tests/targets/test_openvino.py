@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from compress.quantize import quantize_model
@@ -41,3 +42,19 @@ def test_a_damaged_ir_is_refused_in_a_sentence(tmp_path: Path) -> None:
     engine.path.write_text("<net")
     with pytest.raises(EnvironmentFailure, match=r"model\.xml: OpenVINO cannot load it"):
         TARGET.load(engine, threads=1)
+
+
+def test_a_buffer_that_is_filled_anew_is_read_anew_and_any_array_is_taken(tmp_path: Path) -> None:
+    engine = TARGET.compile(networks.convolutional(tmp_path / "model.onnx"), FP32, tmp_path)
+    [name] = [spec.name for spec in engine.inputs]
+    one, other = networks.images(2, seed=1)[name], networks.images(2, seed=2)[name]
+    with TARGET.load(engine, threads=1) as session, TARGET.load(engine, threads=1) as fresh:
+        expected = {key: fresh.run({name: array})["logits"] for key, array in (("one", one), ("other", other))}
+        buffer = one.copy()
+        assert np.array_equal(session.run({name: buffer})["logits"], expected["one"])
+        buffer[:] = other
+        assert np.array_equal(session.run({name: buffer})["logits"], expected["other"])
+        for unusual in (one.astype(np.float64), np.asfortranarray(one), one[:, :, ::-1][:, :, ::-1]):
+            assert np.array_equal(session.run({name: unusual})["logits"], expected["one"])
+        assert np.array_equal(session.run({name: buffer})["logits"], expected["other"])
+        assert len(session.run({name: one[:1].copy()})["logits"]) == 1
