@@ -29,13 +29,15 @@ class _Served:
         self._sessions: Sequence[Session] = ()
         self._feeds: list[Feed] = []
 
-    def start(self, target: str) -> None:
+    def start(self, target: str, threads: int) -> None:
+        pin(
+            threads
+        )  # before the import: OpenVINO takes 2 % longer where its library was loaded with more cores in sight
         self._kind = target_class(target)
         importlib.import_module(self._kind.runtime_module())
         self._runtime_bytes = self._process.memory_info().rss
 
     def load(self, engine: dict[str, Any], folder: Path, threads: int, concurrent: bool) -> Loaded:
-        pin(threads)
         self._watch = Watch()
         target, found = self._kind(), Engine.from_json(engine, folder)
         self._held = target, found, threads

@@ -11,6 +11,10 @@ from benchmarks.report import Interval
 
 RESAMPLES = 2000
 
+WIDER = 1.05
+"""Processes are not quite normal: without it 94.5 to 94.9 % of the A/A intervals of a quiet machine held 1, and of a true
+0 % up to 5.5 % would be claimed."""
+
 _T95 = {
     1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228,
     12: 2.179, 15: 2.131, 20: 2.086, 30: 2.042, 60: 2.000, 120: 1.980,
@@ -53,7 +57,7 @@ def half_width(logs: Sequence[np.ndarray], seed: int = 0) -> float:
     if len(logs) == 1:
         return student_t(len(logs[0]) - 1) * _spread_over_rounds(logs[0], np.random.default_rng(seed))
     medians = np.array([np.median(process) for process in logs])
-    return student_t(len(logs) - 1) * float(medians.std(ddof=1)) / math.sqrt(len(logs))
+    return WIDER * student_t(len(logs) - 1) * float(medians.std(ddof=1)) / math.sqrt(len(logs))
 
 
 def student_t(freedom: float) -> float:

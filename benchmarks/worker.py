@@ -95,7 +95,7 @@ class Worker:
         )
         self._arguments = (threads, concurrent)
         self._is_ready = False
-        self._send("start", (engine.target,))
+        self._send("start", (engine.target, threads))
 
     @property
     def loaded(self) -> Loaded:

@@ -169,7 +169,7 @@ def bench(
     if json_file is not None:
         write_bench(found, json_file)
         typer.echo(f"written: {json_file}")
-    raise typer.Exit(5 if found.unstable else 0)
+    raise typer.Exit(5 if found.unstable or any(row.findings for row in found.rows) else 0)
 
 
 @app.command()
