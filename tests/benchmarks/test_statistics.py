@@ -88,3 +88,13 @@ def test_no_difference_has_no_width() -> None:
     rows = np.array([[1.0, 1.0], [0.0, 1.0]])
     interval = paired_difference(accuracy, rows, rows)
     assert (interval.low, interval.value, interval.high) == (0.0, 0.0, 0.0)
+
+
+def test_an_honest_control_that_is_measured_on_while_it_misses_hardly_ever_ends_as_a_miss() -> None:
+    processes = np.random.default_rng(5).normal(size=(40_000, 10))
+    missing = np.ones(len(processes), bool)
+    for count in range(5, 11):  # as `measure` looks: after the fifth process and each one more
+        medians = processes[:, :count]
+        half = WIDER * student_t(count - 1) * medians.std(axis=1, ddof=1) / np.sqrt(count)
+        missing &= np.abs(medians.mean(axis=1)) > half
+    assert 0.003 < missing.mean() < 0.01
