@@ -49,12 +49,14 @@ class Feed:
                 held[places[call]] = held[places[call, ::-1]]
             yield index, self._held
 
-    def same(self, calls: int) -> Iterator[dict[str, np.ndarray]]:
-        """The pool's first input again and again."""
-        for name, array in self._pool[0].items():
-            np.copyto(self._held[name], array)
-        for _ in range(calls):
-            yield self._held
+    def twice(self, calls: int) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """Each of `calls` fresh inputs, and at once the same again; the buffers are filled anew for both."""
+        for index, inputs in self.fresh(calls):
+            seen = {name: array.copy() for name, array in inputs.items()}
+            for _ in range(2):
+                for name, array in seen.items():
+                    np.copyto(self._held[name], array)
+                yield index, self._held
 
 
 def kept(outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

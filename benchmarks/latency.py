@@ -21,6 +21,8 @@ from targets import Engine
 BLOCK_S = 0.06
 """A block long enough that the clock and the exchange with the worker are nothing, short enough to interleave finely."""
 WARMUP_S = 0.2
+MIN_REPEATS = 2
+"""Inputs at least that a process is given twice, however long a call takes."""
 CONTROL = "control"
 """Name in the result of the reference measured a second time against itself."""
 
@@ -160,7 +162,7 @@ def _one_process(
             for name, blocks in found.items():
                 records[name].blocks[size].append(blocks)
                 if not concurrent:
-                    _repeat(workers[name], calls[name][0], blocks, records[name])
+                    _repeat(workers[name], calls[name][0], records[name])
 
 
 def _warm_up(worker: Worker, pool: Pool, protocol: Protocol, generator: random.Random) -> tuple[int, float, float]:
@@ -183,10 +185,11 @@ def _remember(worker: Worker, first_s: float, process: int, record: _Record) -> 
         record.requests = loaded.sessions
 
 
-def _repeat(worker: Worker, count: int, blocks: Sequence[Block], record: _Record) -> None:
-    """One block on one and the same input, to be held against the blocks on new ones."""
-    record.repeated_s.append(float(np.median(worker.repeated(count + 1).call_s[1:])))
-    record.new_s.append(float(np.median([_value(block) for block in blocks])))
+def _repeat(worker: Worker, count: int, record: _Record) -> None:
+    """Calls on new inputs and on the same again, in turns: a slow moment of the machine slows both."""
+    call_s = worker.repeated(max(MIN_REPEATS, count // 2)).call_s
+    record.new_s.append(float(np.median(call_s[0::2])))
+    record.repeated_s.append(float(np.median(call_s[1::2])))
 
 
 def _timings(record: _Record, protocol: Protocol) -> dict[int, Timings]:

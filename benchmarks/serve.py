@@ -58,7 +58,7 @@ class _Served:
 
     def repeated(self, calls: int) -> Block:
         [feed], [session] = self._feeds, self._sessions
-        return self._timed(lambda: _calls(session, ((0, inputs) for inputs in feed.same(calls)), None))
+        return self._timed(lambda: _calls(session, feed.twice(calls), None))
 
     def concurrent(self, calls: int) -> Block:
         """`calls` calls on each session, all sessions at once."""

@@ -128,7 +128,7 @@ class Worker:
         return block
 
     def repeated(self, calls: int) -> Block:
-        """Run `calls` times on one and the same input."""
+        """Run `calls` times on an input not seen before and at once on the same again: 2 x calls times, in turns."""
         block: Block = self._ask("repeated", calls)
         return block
 

@@ -78,6 +78,13 @@ def test_every_timed_call_gets_an_input_of_its_own_and_the_untouched_one_the_poo
     assert len(set(seen)) == 200
 
 
+def test_an_input_given_twice_comes_at_once_again_and_never_later() -> None:
+    pool = [{"x": np.arange(50, dtype=np.float32) + offset} for offset in range(3)]
+    seen = [(index, inputs["x"].tobytes()) for index, inputs in Feed(pool, seed=1).twice(100)]
+    assert seen[0::2] == seen[1::2]
+    assert len(set(seen)) == 100
+
+
 def test_at_most_a_thousand_elements_of_an_output_are_kept() -> None:
     found = kept(
         {"big": np.arange(5_000_000, dtype=np.float32), "small": np.arange(6).reshape(2, 3), "empty": np.zeros(0)}
