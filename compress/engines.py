@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.machine import fingerprint, library_versions
 from benchmarks.report import write_text_whole
 from compress import __version__
-from compress.quantize import quantize_model
+from compress.quantize.model import quantize_model
 from compress.run_directory import RunDirectory, sha256_of
 from export.model import OnnxModel
 from targets import Engine, Scheme, Target

@@ -20,7 +20,7 @@ from compress import explain as explaining
 from compress.cli import app
 from compress.engines import ENGINE
 from compress.explain import explain_run, profile_inputs
-from compress.quantize import quantize_model
+from compress.quantize.model import quantize_model
 from export.errors import InputError
 from export.model import OnnxModel, TensorSpec
 from targets import FP32, Engine, Scheme

@@ -13,8 +13,9 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from compress.quantize import Quantize, quantize_model
-from compress.scales import refuse_broken_scales
+from compress.quantize import Quantize
+from compress.quantize.model import quantize_model
+from compress.quantize.scales import refuse_broken_scales
 from export.errors import InputError, QualityError
 from export.model import OnnxModel
 from targets.base import Arrays, Scheme

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compress.quantize import quantize_model
+from compress.quantize.model import quantize_model
 from export.errors import UnsupportedError
 from export.model import OnnxModel
 from targets import FP32, TARGETS, Arrays, Engine, Scheme, Session, Target, target_class

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compress.quantize import quantize_model
+from compress.quantize.model import quantize_model
 from export.errors import EnvironmentFailure
 from targets.base import FP32
 from targets.isa import architecture

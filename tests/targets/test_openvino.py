@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compress.quantize import quantize_model
+from compress.quantize.model import quantize_model
 from export.errors import EnvironmentFailure
 from targets.base import FP32
 from targets.openvino import OpenVino

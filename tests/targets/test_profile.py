@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from compress.quantize import quantize_model
+from compress.quantize.model import quantize_model
 from export.errors import UnsupportedError
 from export.model import OnnxModel, TensorSpec
 from export.to_onnx import save_reference

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from benchmarks.explain.graph import Quantized, find, quantization_of
-from compress.quantize import quantize_model
+from compress.quantize.model import quantize_model
 from targets import Engine, target_class
 from tests.targets import networks
 

@@ -1,17 +1,16 @@
-"""Quantize: INT8 after training. The step's settings, and `quantize_model`, which carries out one target's scheme."""
+"""`quantize_model`: carry out one target's scheme on an ONNX model."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compress.scales import refuse_broken_scales
+from compress.quantize.scales import refuse_broken_scales
 from export.errors import InputError, QualityError
 from export.model import OnnxModel
 from targets.base import Arrays, Scheme
@@ -20,30 +19,6 @@ if TYPE_CHECKING:
     import onnx
 
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-
-
-@dataclass(frozen=True)
-class Quantize:
-    """INT8 after training, once for each target.
-
-    Args:
-        calibration_samples: how many samples of the calibration data set the ranges of static schemes.
-        schemes: names of the schemes to try; empty: all that the target offers.
-    """
-
-    kind: ClassVar[str] = "quantize"
-
-    calibration_samples: int = 300
-    schemes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.calibration_samples < 1:
-            raise ValueError(
-                f"calibration_samples: found {self.calibration_samples}, allowed: 1 or more (300 is usual)"
-            )
-        repeated = sorted({name for name in self.schemes if self.schemes.count(name) > 1})
-        if repeated:
-            raise ValueError(f"schemes: found {', '.join(repeated)} more than once, allowed: each scheme once")
 
 
 def quantize_model(model: OnnxModel, calibration: Iterable[Arrays], scheme: Scheme, out: Path) -> OnnxModel:
@@ -61,7 +36,7 @@ def quantize_model(model: OnnxModel, calibration: Iterable[Arrays], scheme: Sche
     """
     import onnx
 
-    from compress import quantizers
+    from compress.quantize import quantizers
 
     refuse_broken_weights(model.proto().graph)
     with tempfile.TemporaryDirectory(prefix="compress-quantize-") as folder, quantizers.quiet():
