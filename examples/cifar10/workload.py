@@ -1,4 +1,4 @@
-"""The CIFAR-10 workload: published ResNet-20 and ResNet-56 weights on a folder of images."""
+"""The CIFAR-10 workloads: published ResNet-20 and ResNet-56 weights, and a small MobileNetV2, on a folder of images."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from pathlib import Path
 
 import torch
 from cifar_images import augment, normalise, read_images
+from cifar_mobilenet import CifarMobileNet
 from cifar_resnet import CifarResNet
-from torch import Tensor
+from safetensors import safe_open
+from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.metrics import Accuracy
@@ -35,23 +37,52 @@ def resnet(*, data: str, weights: str, depth: int = 56, batch_size: int = 128) -
     """
     model = CifarResNet(_known(depth))
     load_weights(model, _existing(Path(weights), depth))
+    return _workload(model, data, batch_size, BASELINES[depth])
+
+
+def mobilenet(*, data: str, weights: str, batch_size: int = 128) -> Workload:
+    """The same task for the small MobileNetV2, whose weights train_mobilenet.py makes.
+
+    Args:
+        data: folder with the sheets of CIFAR-10.
+        weights: checkpoint written by train_mobilenet.py.
+        batch_size: of training.
+    """
+    path = Path(weights)
+    if not path.is_file():
+        raise InputError(
+            f"examples/cifar10: {path} is missing; make it with: python examples/cifar10/train_mobilenet.py "
+            f"--data FOLDER --out {path}; then name it with --set arguments.weights=FILE"
+        )
+    model = CifarMobileNet()
+    load_weights(model, path)
+    with safe_open(path, framework="pt") as file:
+        stated = (file.metadata() or {}).get("test_accuracy")
+    return _workload(model, data, batch_size, None if stated is None else float(stated))
+
+
+def _workload(model: nn.Module, data: str, batch_size: int, baseline: float | None) -> Workload:
     train, validation, calibration = training_splits(*read_images(Path(data), "train"), batch_size)
-    images, labels = read_images(Path(data), "test")
-    evaluation = TensorBatches({"image": images}, labels, batch_size=100, transform=normalise)
     return Workload(
         model=model.eval(),
         example_inputs=next(iter(calibration))[0],
         dynamic_axes={"image": {0: "batch"}},
         train=train,
         validation=validation,
-        evaluation=evaluation,
+        evaluation=test_images(Path(data)),
         calibration=calibration,
         loss=functional.cross_entropy,
         metric=Accuracy(),
         class_names=CLASSES,
-        baseline=BASELINES[depth],
+        baseline=baseline,
         baseline_tolerance=0.0002,
     )
+
+
+def test_images(data: Path) -> TensorBatches:
+    """The 10,000 test images of the folder."""
+    images, labels = read_images(data, "test")
+    return TensorBatches({"image": images}, labels, batch_size=100, transform=normalise)
 
 
 def training_splits(

@@ -11,9 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from minilm import SentenceClassifier, load_pretrained, minilm, package_folder
@@ -27,8 +25,7 @@ from compress.evaluate import evaluate
 from compress.training import Epoch, Schedule, Training, train
 from compress.workload import Batches
 from export.calling import call
-
-T = TypeVar("T")
+from export.progress import Lines
 
 REPORT_EVERY = 100
 """Steps between two lines of progress."""
@@ -79,7 +76,7 @@ def fine_tune(
         seed=seed,
         checkpoint=resume,
         description="fine-tune",
-        track=_progress_lines,
+        track=Lines(REPORT_EVERY),
     )
 
     def loss(inputs: dict[str, Tensor], target: Tensor) -> Tensor:
@@ -102,16 +99,6 @@ def write_checkpoint(model: SentenceClassifier, path: Path, test_accuracy: float
 def _report_cost(epochs: list[Epoch], cpu_s: float) -> None:
     seconds, samples = sum(epoch.seconds for epoch in epochs), sum(epoch.samples for epoch in epochs)
     print(f"trained in {seconds:.0f} s, {samples / seconds:.0f} samples/s; CPU since the last start {cpu_s:.0f} s")
-
-
-def _progress_lines(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """A Track that prints a line now and then: a log file of it stays readable."""
-    started_s = time.monotonic()
-    for done, item in enumerate(items, start=1):
-        yield item
-        if total is not None and done % REPORT_EVERY == 0:
-            left_s = (time.monotonic() - started_s) / done * (total - done)
-            print(f"{description}: {done} of {total} steps, {left_s:.0f} s left", flush=True)
 
 
 def _options() -> argparse.Namespace:

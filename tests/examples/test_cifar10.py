@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from torch.nn import functional
 
 from export.errors import InputError
@@ -32,6 +33,21 @@ def test_a_padded_shortcut_takes_every_second_pixel_between_zero_channels(load: 
     shortcut = load("cifar10", "cifar_resnet").PaddedShortcut(1)(features)
     zero = [[0.0, 0.0], [0.0, 0.0]]
     assert shortcut.tolist() == [[zero, [[0.0, 2.0], [8.0, 10.0]], [[16.0, 18.0], [24.0, 26.0]], zero]]
+
+
+def test_the_small_mobilenet_is_depthwise_and_has_shortcuts_where_shapes_agree(load: Load) -> None:
+    network = load("cifar10", "cifar_mobilenet").CifarMobileNet()
+    blocks = list(network.blocks)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 278_474
+    assert [block.has_shortcut for block in blocks] == [True, False, True, False, True, True, False, True, True, False]
+    filters = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and layer.groups > 1]
+    assert len(filters) == len(blocks) and all(layer.groups == layer.in_channels for layer in filters)
+    assert network.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_missing_mobilenet_weights_say_how_they_are_made(load: Load, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone is missing; make it with: python examples/cifar10/train_mobilenet\.py"):
+        load("cifar10", "workload").mobilenet(data=str(tmp_path), weights=str(tmp_path / "gone"))
 
 
 def test_a_depth_that_is_no_resnet_is_refused(load: Load) -> None:
