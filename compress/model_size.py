@@ -48,7 +48,7 @@ def _macs(model: nn.Module, one_sample: Mapping[str, Tensor]) -> int:
     training = model.training
     model.eval()
     try:
-        with torch.no_grad(), _countable_attention(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), countable_attention(), FlopCounterMode(display=False) as counter:
             call(model, one_sample)
     finally:
         model.train(training)
@@ -56,7 +56,7 @@ def _macs(model: nn.Module, one_sample: Mapping[str, Tensor]) -> int:
 
 
 @contextmanager
-def _countable_attention() -> Iterator[None]:
+def countable_attention() -> Iterator[None]:
     """Plain attention kernels: torch 2.13's counter takes the CPU's fused one, and the whole fused layer of
     nn.TransformerEncoderLayer, for nothing."""
     fused = torch.backends.mha.get_fastpath_enabled()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -40,7 +39,7 @@ from compress.samples import (
     training_fingerprint,
 )
 from compress.show import Quiet, Show
-from compress.speedup import measured_speedup
+from compress.speedup import Stopwatch
 from compress.stages import fp32_engine, original_stage, step_stages
 from compress.workload import Workload
 from targets import Target
@@ -100,7 +99,7 @@ def run(
             machine=machine(),
             versions=library_versions(),
             hashes=_hashes(recipe, bench),
-            warnings=(*skipped, *_warnings(bench)),
+            warnings=(*skipped, *_warnings(bench), *(told for each in deployments for told in each.warnings)),
             duration_s=time.monotonic() - started,
             half_width_limit=recipe.benchmark.half_width_limit,
             gallery=gallery(workload, bench.evaluation_rows, shipped),
@@ -130,8 +129,7 @@ def _prepare(job: Job, targets: Sequence[Target]) -> Bench:
         original, reference = original_stage(job)
         for target in targets:
             fp32_engine(0, original, target, job)  # a refused operator shows before hours of training
-    speedup = functools.partial(measured_speedup, original=original, job=job)
-    stages = [original, *step_stages(original, job, speedup)]
+    stages = [original, *step_stages(original, job, Stopwatch(original, job))]
     return Bench(
         job=job,
         stages=stages,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ def step_stages(original: ModelStage, job: Job, speedup: Speedup) -> list[ModelS
     """The model after each torch step of the recipe, in order; finished stages of an earlier run are read back."""
     stages: list[ModelStage] = []
     for number, step in enumerate(job.recipe.steps, start=1):
-        before = stages[-1] if stages else original
+        before = stages[-1] if stages else _student(original, job.workload)
         earlier = sum(other.kind == step.kind for other in job.recipe.steps[: number - 1])
         name = f"{step.kind} {earlier + 1}" if earlier else step.kind
         with job.show.unit(name):
@@ -98,7 +98,7 @@ def fp32_engine(number: int, stage: ModelStage, target: Target, job: Job) -> Eng
     """
     final = number == len(job.recipe.steps)
     place = f"artifacts/{target.name}/{FP32.name}" if final else f"stages/{number}-{stage.step}-on-{target.name}"
-    return compiled(job.directory, place, stage.onnx, target, FP32, ())
+    return compiled(job.directory, place, stage.onnx, target, FP32)
 
 
 def export_model(model: nn.Module, path: Path, job: Job) -> OnnxModel:
@@ -107,6 +107,14 @@ def export_model(model: nn.Module, path: Path, job: Job) -> OnnxModel:
     return to_onnx(
         model, workload.example_inputs, workload.dynamic_axes, workload.output_names, path, job.recipe.export.opset
     )
+
+
+def _student(original: ModelStage, workload: Workload) -> ModelStage:
+    """What the first step starts from: the original, or the workload's own student where it brings one."""
+    if workload.student is None:
+        return original
+    digest = digest_of({"original": original.digest, "student": weights_hash(workload.student)})
+    return replace(original, model=workload.student.eval(), digest=digest)
 
 
 def _step_stage(place: str, name: str, step: Step, before: ModelStage, job: Job, speedup: Speedup) -> ModelStage:
@@ -122,6 +130,8 @@ def _step_stage(place: str, name: str, step: Step, before: ModelStage, job: Job,
             seed=job.recipe.seed,
             speedup=speedup,
             track=job.show.track,
+            kept=job.directory.path / ".kept",
+            teacher_onnx=job.directory.path / "stages/0-original/model.onnx",
         )
         result = step.apply(copy.deepcopy(before.model), context)
         save_weights(result.model, folder / "model.safetensors")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from compress.workload import Workload
 from export.progress import Track, silent
+from targets import Profile, Target
 
 STEPS: dict[str, str] = {
     "prune": "compress.prune:Prune",
@@ -20,8 +21,29 @@ STEPS: dict[str, str] = {
 """Recipe key -> the step's class. `quantize` comes last: it works on the exported model, once per target."""
 
 
-Speedup = Callable[[nn.Module, str | None], float]
-"""Measures how many times faster a model runs than the original, both in FP32: (model, target's name or None)."""
+@dataclass(frozen=True)
+class Timed:
+    """A model as a runtime runs it in FP32.
+
+    Args:
+        inputs: what it was timed on: named tensors at the recipe's first batch size.
+        profile: where the time of one call goes.
+    """
+
+    target: Target
+    threads: int
+    inputs: Mapping[str, Tensor]
+    profile: Profile
+
+
+class Speedup(Protocol):
+    """Times models on a target of the recipe, by name; None takes the first that runs here."""
+
+    def measure(self, model: nn.Module, on: str | None) -> float:
+        """How many times faster `model` runs than the original, both in FP32."""
+
+    def time(self, model: nn.Module, on: str | None) -> Timed:
+        """What the runtime's profiler tells of `model`."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +55,10 @@ class StepContext:
         teacher: the original model, in eval mode; not to be changed.
         folder: the stage's folder, still under a temporary name; a step may keep files in it (plan.json).
         scratch: a folder that outlives an interruption and goes when the stage is whole (training checkpoints).
+        kept: a folder that outlives the run, for what a later run asks again; None keeps nothing.
+        teacher_onnx: the original as ONNX, proven to answer as in torch; None where there is none.
         seed: of the recipe.
-        speedup: measures a model against the original; None for the target takes the first that runs here.
+        speedup: times models on the recipe's targets.
         track: shows progress.
     """
 
@@ -45,6 +69,8 @@ class StepContext:
     seed: int
     speedup: Speedup
     track: Track = silent
+    kept: Path | None = None
+    teacher_onnx: Path | None = None
 
 
 @dataclass(frozen=True)

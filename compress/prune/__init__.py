@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
 from torch import nn
 
-from compress.model_size import ModelSize, measure_size
-from compress.prune import importance as measures
-from compress.prune.exactness import other_inputs
-from compress.prune.facts import listed_reasons, step_facts, step_warnings, widths
-from compress.prune.follow import follow
-from compress.prune.importance import Importance, Measure
+from compress.model_size import measure_size
+from compress.prune.asked import Asked
+from compress.prune.facts import step_facts, step_warnings, widths
+from compress.prune.importance import Importance
 from compress.prune.plan import PrunePlan, apply
-from compress.prune.search import Goal, find_plan, rank
+from compress.prune.rewrite import rewritable, rewrite
+from compress.prune.rounds import Rounds
 from compress.step import StepContext, StepResult
-from export.errors import UnsupportedError
 
 PLAN_FILE = "plan.json"
-TAYLOR_BATCHES = 8
+MOST_ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -29,15 +26,18 @@ class Prune:
     """Remove the least important channels of all layers together, until exactly one of three figures is reached.
 
     Args:
-        macs_ratio: multiply-accumulates of the original over those of the pruned model, > 1.
+        macs_ratio: multiply-accumulates of the model before this step over those after it, > 1.
         channels_removed: share of the removable channels, between 0 and 1.
         speedup: measured FP32 latency of the original over that of the pruned model on the target `on`, > 1.
         on: a target's name; by default the first of the recipe that runs here.
-        importance: how channels are ranked, see compress.prune.importance. Right after halving the MACs of
-            ResNet-56, 1,000 images: l2 keeps 34 % accuracy, l1 23, taylor 19, bn_scale 16, random 10.
+        importance: how channels are ranked, see compress.prune.importance and compress.prune.rating.
         multiple_of: what is left of a layer's width is a multiple of it; attention heads go whole instead.
         max_removed: largest share of a layer's removable channels.
         exclude: glob patterns of module paths that keep their shape.
+        repair: solve what reads the removed channels again by least squares, see compress.prune.repair.
+        repair_samples: calibration samples that importance and repair look at.
+        depth: whole residual blocks or transformer layers may go too, where that loses less; needs importance fisher.
+        rounds: in how many parts the figure is approached; importance and repair begin anew after each.
     """
 
     kind: ClassVar[str] = "prune"
@@ -50,6 +50,10 @@ class Prune:
     multiple_of: int = 8
     max_removed: float = 0.75
     exclude: tuple[str, ...] = ()
+    repair: bool = True
+    repair_samples: int = 512
+    depth: bool = False
+    rounds: int = 1
 
     def __post_init__(self) -> None:
         asked = {name: value for name, value in self._figures().items() if value is not None}
@@ -67,6 +71,21 @@ class Prune:
             raise ValueError(f"multiple_of must be 1 or more, found {self.multiple_of}")
         if not 0 < self.max_removed < 1:
             raise ValueError(f"max_removed must lie between 0 and 1, found {self.max_removed:g}")
+        if self.repair_samples < 2:
+            raise ValueError(f"repair_samples must be 2 or more, found {self.repair_samples}")
+        if not 1 <= self.rounds <= MOST_ROUNDS:
+            raise ValueError(f"rounds must be from 1 to {MOST_ROUNDS}, found {self.rounds}")
+        if self.depth and self.importance != "fisher":
+            raise ValueError(
+                f"depth: blocks are weighed by the rise of the loss, and only importance: fisher weighs channels so too; "
+                f"found importance: {self.importance}"
+            )
+
+    @property
+    def asked(self) -> Asked:
+        """The one figure that was given."""
+        name, value = next((name, value) for name, value in self._figures().items() if value is not None)
+        return Asked(name, value, self.on)
 
     def apply(self, model: nn.Module, context: StepContext) -> StepResult:
         """Prune `model` in place; keep the plan in the stage's folder.
@@ -76,26 +95,20 @@ class Prune:
             UnsupportedError: the model cannot be traced, nothing can be removed, or not as much as asked.
         """
         model.eval()
+        rewrite(model, rewritable(model))
         inputs = context.workload.example_inputs
         size_before, widths_before = measure_size(model, inputs), widths(model)
-        following = follow(model, inputs, self.exclude)
-        families, fixed = rank(model, following, self._measures(model, context), self.max_removed, self.multiple_of)
-        if not families:
-            reasons = listed_reasons((*fixed, *following.left_alone))
-            raise UnsupportedError(f"prune: no channel of {type(model).__name__} can be removed. {reasons}")
-        batches = (inputs, other_inputs(inputs, context.seed))
-        goal = self._goal(context, size_before)
-        found = find_plan(model, families, goal, batches)
-        (context.folder / PLAN_FILE).write_text(found.plan.to_json())
-        apply(model, found.plan)
+        done = Rounds(self, model, context).run()
+        (context.folder / PLAN_FILE).write_text(done.plan.to_json())
         facts = step_facts(
-            goal,
-            found,
+            done.goal,
+            done.found,
+            done.plan,
             sizes=(size_before, measure_size(model, inputs)),
             layers=(widths_before, widths(model)),
-            left_alone=(*found.left_alone, *fixed, *following.left_alone),
+            left_alone=done.left_alone,
         )
-        return StepResult(model, facts, step_warnings(goal, found))
+        return StepResult(model, done.facts | facts, step_warnings(done.goal, done.found))
 
     def restore(self, model: nn.Module, folder: Path) -> nn.Module:
         """Cut `model` as the plan in `folder` says.
@@ -108,24 +121,3 @@ class Prune:
 
     def _figures(self) -> dict[str, float | None]:
         return {"macs_ratio": self.macs_ratio, "channels_removed": self.channels_removed, "speedup": self.speedup}
-
-    def _goal(self, context: StepContext, before: ModelSize) -> Goal:
-        inputs = context.workload.example_inputs
-        if self.macs_ratio is not None:
-            return Goal("macs_ratio", self.macs_ratio, lambda model, _: before.macs / measure_size(model, inputs).macs)
-        if self.channels_removed is not None:
-            return Goal("channels_removed", self.channels_removed, lambda _, share: share)
-        assert self.speedup is not None
-        return Goal("speedup", self.speedup, lambda model, _: context.speedup(model, self.on))
-
-    def _measures(self, model: nn.Module, context: StepContext) -> list[Measure]:
-        """The chosen measure, and l1 for layers that it knows nothing of (bn_scale where there is no batch norm)."""
-        workload = context.workload
-        if self.importance == "taylor":
-            source = workload.train if workload.calibration is None else workload.calibration
-            chosen = measures.taylor(model, islice(source, TAYLOR_BATCHES), workload.loss)
-        elif self.importance == "random":
-            chosen = measures.random(model, context.seed)
-        else:
-            chosen = {"l1": measures.l1, "l2": measures.l2, "bn_scale": measures.bn_scale}[self.importance](model)
-        return [chosen, measures.l1(model)]

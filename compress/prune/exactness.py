@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from compress.prune.channels import Group
 from compress.prune.follow import first_line
-from compress.prune.plan import PrunePlan, apply, named_tensors
+from compress.prune.plan import PrunePlan, apply, zero
 from export.calling import call
 
 TOLERANCE = 1e-4
@@ -81,15 +81,6 @@ def keep_exact(
         return grow(grow(kept, more[:half]), more[half:])
 
     return (grow([], families) if families else []), refused
-
-
-def zero(model: nn.Module, plan: PrunePlan) -> None:
-    """Set every slice that the plan removes to zero, in place."""
-    tensors = named_tensors(model)
-    with torch.no_grad():
-        for cut in plan.cuts:
-            tensor = tensors[cut.tensor]
-            tensor.index_fill_(cut.dim, torch.tensor(cut.removed, device=tensor.device), 0.0)
 
 
 def relative_difference(found: Tensor, expected: Tensor) -> float:

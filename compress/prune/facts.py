@@ -9,13 +9,15 @@ from torch import nn
 
 from compress.model_size import ModelSize
 from compress.prune.channels import LeftAlone
-from compress.prune.search import Found, Goal
-from compress.prune.select import FAR_BEYOND
+from compress.prune.goal import FAR_BEYOND, Goal
+from compress.prune.plan import PrunePlan
+from compress.prune.search import Found
 
 
 def step_facts(
     goal: Goal,
     found: Found,
+    plan: PrunePlan,
     sizes: tuple[ModelSize, ModelSize],
     layers: tuple[Mapping[str, int], Mapping[str, int]],
     left_alone: Sequence[LeftAlone],
@@ -23,6 +25,8 @@ def step_facts(
     """Plain JSON values; `exactness` is the largest relative difference between the pruned and the zeroed model.
 
     Args:
+        found: of the last round.
+        plan: of all rounds.
         sizes: before and after.
         layers: widths before and after, see `widths`.
     """
@@ -30,12 +34,16 @@ def step_facts(
     wide, narrow = layers
     return {
         "asked": {goal.name: goal.asked},
-        "reached": {goal.name: found.reached},
+        "reached": {goal.name: found.reached.measured},
+        **(_prediction(found, before.macs / after.macs) if goal.name == "speedup" else {}),
         "macs": {"before": before.macs, "after": after.macs, "ratio": before.macs / after.macs},
         "parameters": {"before": before.parameters, "after": after.parameters},
         "exactness": found.difference,
+        **({"skipped_blocks": list(plan.skipped)} if plan.skipped else {}),
         "layers": [
-            {"name": name, "before": wide[name], "after": narrow[name]} for name in wide if wide[name] != narrow[name]
+            {"name": name, "before": wide[name], "after": narrow[name]}
+            for name in wide
+            if name in narrow and wide[name] != narrow[name]
         ],
         "left_alone": [{"where": where, "reason": reason} for reason, where in _by_reason(left_alone).items()],
     }
@@ -44,9 +52,9 @@ def step_facts(
 def step_warnings(goal: Goal, found: Found) -> tuple[str, ...]:
     """What the rules promised and the exactness check refused; and a removal much larger than asked."""
     warnings = [f"prune: {each.where} is left alone: {each.reason}" for each in found.left_alone]
-    if found.reached > FAR_BEYOND * goal.asked:
+    if found.reached.measured > FAR_BEYOND * goal.asked:
         warnings.append(
-            f"prune.{goal.name}: asked {goal.asked:g}, reached {found.reached:.3g}, for widths change in steps; "
+            f"prune.{goal.name}: asked {goal.asked:g}, reached {found.reached.measured:.3g}, for widths change in steps; "
             "a lower multiple_of or a higher max_removed comes closer"
         )
     return tuple(warnings)
@@ -66,6 +74,20 @@ def widths(model: nn.Module) -> dict[str, int]:
 def listed_reasons(left_alone: Sequence[LeftAlone]) -> str:
     """`conv1, conv2: why; linear: why`."""
     return "; ".join(f"{where}: {reason}" for reason, where in _by_reason(left_alone).items())
+
+
+def _prediction(found: Found, macs_ratio: float) -> dict[str, Any]:
+    """`measured_over_macs_ratio` tells how much of the saved arithmetic became speed."""
+    reached = found.reached
+    return {
+        "speedup": {
+            "predicted": reached.predicted,
+            "measured": reached.measured,
+            "measured_over_predicted": reached.measured / reached.predicted,
+            "measured_over_macs_ratio": reached.measured / macs_ratio,
+            "candidates_measured": reached.candidates,
+        }
+    }
 
 
 def _by_reason(left_alone: Sequence[LeftAlone]) -> dict[str, str]:

@@ -15,8 +15,14 @@ from torch.export import ExportedProgram, export
 from compress.prune.channels import Channels, Group, LeftAlone
 from compress.prune.plan import named_tensors
 from compress.prune.rules import RULES, Rule
+from compress.prune.separate_attention import unfused
+from compress.prune.silence import is_silent
 from compress.prune.site import Axes, Followed, Site, followed, unknown
+from compress.prune.splits import RESHAPES, shunned
 from export.errors import InputError, UnsupportedError
+
+CONSTANTS = ("aten.zeros.default", "aten.full.default", "aten.new_zeros.default", "aten.zeros_like.default")
+"""What modules make zeros by; nn.LSTM its first state, by its own `hidden_size`."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +49,10 @@ def follow(model: nn.Module, example_inputs: Mapping[str, Tensor], exclude: Sequ
     program = _trace(model, example_inputs)
     channels = Channels()
     values = _owned(model, program, channels, exclude)
+    modules = dict(model.named_modules())
     for node in program.graph.nodes:
         if node.op == "call_function":
-            values[node] = _result(node, values, channels)
+            values[node] = _result(node, values, channels, modules)
         elif node.op == "output":
             for axis in _axes_of(node, values):
                 channels.pin(axis, "they are the model's output")
@@ -63,7 +70,8 @@ def _trace(model: nn.Module, inputs: Mapping[str, Tensor]) -> ExportedProgram:
     named = all(name in inspect.signature(model.forward).parameters for name in inputs)
     positional, keywords = ((), dict(inputs)) if named else (tuple(inputs.values()), {})
     try:
-        return export(model, positional, keywords, strict=False)
+        with unfused():
+            return export(model, positional, keywords, strict=False)
     except Exception as error:  # the tracer runs the user's forward and passes on whatever that raises
         raise UnsupportedError(
             f"prune: torch.export cannot trace {type(model).__name__}: {first_line(error)}. Channels are followed "
@@ -78,6 +86,7 @@ def _owned(
     signature = program.graph_signature
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     tensors = named_tensors(model)
+    modules = dict(model.named_modules())
     known: dict[int, Followed] = {}
     values: dict[fx.Node, Any] = {}
     for node in program.graph.find_nodes(op="placeholder"):
@@ -88,12 +97,13 @@ def _owned(
             known[id(tensor)] = _fresh(names[node.name], tensor, channels)
         values[node] = known[id(tensor)]
         _keep_excluded(names[node.name], values[node], channels, exclude)
+        _keep_fused(names[node.name], values[node], channels, modules)
     return values
 
 
 def _fresh(name: str, tensor: Tensor, channels: Channels) -> Followed:
     shape = tuple(tensor.shape)
-    return Followed(shape, tuple(channels.axis(name, dim, size) for dim, size in enumerate(shape)))
+    return Followed(shape, tuple(channels.axis(name, dim, size) for dim, size in enumerate(shape)), silent=True)
 
 
 def _keep_excluded(name: str, value: Followed, channels: Channels, exclude: Sequence[str]) -> None:
@@ -103,19 +113,30 @@ def _keep_excluded(name: str, value: Followed, channels: Channels, exclude: Sequ
                 channels.pin(axis, f"the recipe excludes '{pattern}'")
 
 
-def _result(node: fx.Node, values: Mapping[fx.Node, Any], channels: Channels) -> Any:
+def _keep_fused(name: str, value: Followed, channels: Channels, modules: Mapping[str, nn.Module]) -> None:
+    for path in ("", *_parents(name)):
+        if isinstance(modules.get(path), nn.MultiheadAttention):
+            for axis in value.axes:
+                channels.pin(axis, "nn.MultiheadAttention checks its width; see compress.prune.rewrite")
+
+
+def _result(node: fx.Node, values: Mapping[fx.Node, Any], channels: Channels, modules: Mapping[str, nn.Module]) -> Any:
     arguments, options = _arguments(node, values)
     if node.target is operator.getitem:
         return arguments[0][arguments[1]]
-    nothing_to_follow = all(axis is None for each in followed(arguments, options) for axis in each.axes)
+    nothing_to_follow = not any(each.followed for each in followed(arguments, options))
     if nothing_to_follow or node.meta.get("val") is None:  # an assertion gives nothing
         return _plain(node)
-    name = _operator_name(node)
+    name, path = _operator_name(node), _module_path(node)
     shapes = _shapes(node.meta.get("val"))
-    site = Site(channels, name, _module_path(node), shapes[0] if len(shapes) == 1 else ())
+    where = shunned(node) if node.target in RESHAPES else frozenset[int]()
+    site = Site(channels, name, path, shapes[0] if len(shapes) == 1 else (), modules.get(path), where)
     rule: Rule = RULES.get(name, unknown)
     axes = rule(site, *arguments, **options)
-    results = [Followed(*each) for each in zip(shapes, axes if isinstance(axes, list) else [axes], strict=False)]
+    given = axes if isinstance(axes, list) else [axes]
+    given += [(None,) * len(shape) for shape in shapes[len(given) :]]  # such as the places of the maxima
+    silent = [is_silent(name, arguments, options, each) for each in given]
+    results = [Followed(*each) for each in zip(shapes, given, silent, strict=False)]
     if not all(map(_fits, results)):  # an overload that the rule did not foresee
         unknown(site, *arguments, **options)
         return _plain(node)
@@ -155,7 +176,8 @@ def _module_path(node: fx.Node) -> str:
 def _plain(node: fx.Node) -> Any:
     """A value on which nothing can be removed."""
     value = node.meta.get("val")
-    several = tuple(Followed(shape, (None,) * len(shape)) for shape in _shapes(value))
+    made_in = _module_path(node) if str(node.target) in CONSTANTS else ""
+    several = tuple(Followed(shape, (None,) * len(shape), made_in=made_in) for shape in _shapes(value))
     return several[0] if isinstance(value, Tensor) else several
 
 

@@ -9,7 +9,10 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from compress.prune.blocks import Block, skip, skipped_in
 from compress.prune.channels import Group
+from compress.prune.rewrite import rewrite, rewritten_in
+from compress.prune.sizes import output_axis, rescale_rms_norms, sizes_of, update_sizes
 from export.errors import InputError
 
 
@@ -32,13 +35,28 @@ class Cut:
 
 @dataclass(frozen=True)
 class PrunePlan:
-    """All cuts of one pruning step. With it and the weights, the pruned model is rebuilt from the original's code."""
+    """All that one pruning step does. With it and the weights, the pruned model is rebuilt from the original's code.
+
+    Args:
+        cuts: of the tensors, as they are called after the rewriting.
+        skipped: paths of the modules that are replaced by an identity, see compress.prune.blocks.
+        tuples: those of `skipped` that return their tensor as a tuple of one.
+        rewritten: paths of the modules that were put into another form first, see compress.prune.rewrite.
+    """
 
     cuts: tuple[Cut, ...]
+    skipped: tuple[str, ...] = ()
+    tuples: tuple[str, ...] = ()
+    rewritten: tuple[str, ...] = ()
 
     @staticmethod
-    def of(model: nn.Module, groups: Iterable[Group]) -> PrunePlan:
-        """The plan that removes these groups from this model."""
+    def of(model: nn.Module, groups: Iterable[Group], skipped: Iterable[Block] = ()) -> PrunePlan:
+        """The plan that removes these groups and skips these blocks, and what is rewritten or skipped already.
+
+        Args:
+            groups: of the model, with or without the blocks.
+        """
+        blocks = {block.path: block for block in (*skipped_in(model), *skipped)}
         removed: dict[tuple[str, int], set[int]] = {}
         for group in groups:
             for piece in group.slices:
@@ -48,13 +66,18 @@ class PrunePlan:
             tuple(
                 Cut(name, dim, tensors[name].shape[dim], tuple(sorted(indices)))
                 for (name, dim), indices in sorted(removed.items())
-            )
+                if name in tensors or not _inside(name, blocks)
+            ),
+            tuple(sorted(blocks)),
+            tuple(sorted(path for path, block in blocks.items() if block.in_tuple)),
+            rewritten_in(model),
         )
 
     def to_json(self) -> str:
         """A readable document, one line a cut, the same bytes for the same plan."""
         lines = ",\n".join("  " + json.dumps(asdict(cut)) for cut in self.cuts)
-        return f'{{"version": 1, "cuts": [\n{lines}\n]}}\n'
+        lists = "".join(f'"{key}": {json.dumps(paths)}, ' for key, paths in self._lists().items() if paths)
+        return f'{{"version": 1, {lists}"cuts": [\n{lines}\n]}}\n'
 
     @staticmethod
     def from_json(text: str) -> PrunePlan:
@@ -67,33 +90,54 @@ class PrunePlan:
             document = json.loads(text)
             if document["version"] != 1:
                 raise ValueError(f"version {document['version']}, known: 1")
-            return PrunePlan(tuple(_read_cut(**cut) for cut in document["cuts"]))
+            lists = {key: _read_paths(document.get(key, [])) for key in PrunePlan(())._lists()}
+            return PrunePlan(tuple(_read_cut(**cut) for cut in document["cuts"]), **lists)
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(
                 f"pruning plan: not a plan that `to_json` wrote ({error}); run the prune step again"
             ) from error
 
+    def blocks(self) -> tuple[Block, ...]:
+        """The skipped blocks."""
+        return tuple(Block(path, path in self.tuples) for path in self.skipped)
+
+    def _lists(self) -> dict[str, tuple[str, ...]]:
+        return {"skipped": self.skipped, "tuples": self.tuples, "rewritten": self.rewritten}
+
 
 def apply(model: nn.Module, plan: PrunePlan) -> None:
-    """Cut the model's parameters and buffers in place, and the sizes that its modules keep beside them.
+    """Rewrite, cut and skip in place: parameters and buffers, and the sizes that modules keep beside them.
 
     Raises:
-        InputError: the plan was made for another model; the model is unchanged then.
+        InputError: the plan was made for another model; the model computes what it did then.
     """
+    rewrite(model, plan.rewritten)
     tensors = named_tensors(model)
-    for cut in plan.cuts:
+    cuts = [cut for cut in plan.cuts if cut.tensor in tensors or not _inside(cut.tensor, plan.skipped)]
+    for cut in cuts:
         _refuse_misfit(cut, tensors)
+    skip(model, plan.blocks())
     kept: dict[int, Tensor] = {id(tensor): tensor for tensor in tensors.values()}
-    for cut in plan.cuts:
+    for cut in cuts:
         original = id(tensors[cut.tensor])
         kept[original] = _without(kept[original], cut)
-    before = {path: _sizes(module) for path, module in model.named_modules()}
+    before = {path: sizes_of(module) for path, module in model.named_modules(remove_duplicate=False)}
+    rescale_rms_norms(model, kept)
     for module in model.modules():
         _replace_tensors(module, kept)
-    for path, module in model.named_modules():
-        _update_sizes(module, before[path])
-    for path, module in model.named_modules():
-        _update_heads(module, path, before)
+    update_sizes(model, before, _removed_outputs(model, cuts))
+
+
+def zero(model: nn.Module, plan: PrunePlan) -> None:
+    """Rewrite and skip as `apply` does, but set every slice that it removes to zero instead, in place."""
+    rewrite(model, plan.rewritten)
+    tensors = named_tensors(model)
+    with torch.no_grad():
+        for cut in plan.cuts:
+            if cut.tensor in tensors or not _inside(cut.tensor, plan.skipped):
+                tensor = tensors[cut.tensor]
+                tensor.index_fill_(cut.dim, torch.tensor(cut.removed, device=tensor.device), 0.0)
+    skip(model, plan.blocks())
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -101,30 +145,20 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     return dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)])
 
 
-LAYER_SIZES: dict[type[nn.Module], dict[str, tuple[str, int]]] = {
-    nn.Linear: {"out_features": ("weight", 0), "in_features": ("weight", 1)},
-    nn.Embedding: {"embedding_dim": ("weight", 1)},
-    nn.Conv1d: {"out_channels": ("weight", 0)},
-    nn.Conv2d: {"out_channels": ("weight", 0)},
-    nn.Conv3d: {"out_channels": ("weight", 0)},
-    nn.ConvTranspose1d: {"in_channels": ("weight", 0), "out_channels": ("weight", 1)},
-    nn.ConvTranspose2d: {"in_channels": ("weight", 0), "out_channels": ("weight", 1)},
-    nn.ConvTranspose3d: {"in_channels": ("weight", 0), "out_channels": ("weight", 1)},
-    nn.BatchNorm1d: {"num_features": ("running_mean", 0)},
-    nn.BatchNorm2d: {"num_features": ("running_mean", 0)},
-    nn.BatchNorm3d: {"num_features": ("running_mean", 0)},
-    nn.PReLU: {"num_parameters": ("weight", 0)},
-}
-"""Layer -> the attribute that repeats a size of one of its tensors."""
-
-ATTENTION_SIZES = ("num_attention_heads", "num_heads", "n_heads", "all_head_size")
-"""Attributes of attention modules that shrink with the rows of the projections they hold."""
-
-
 def _read_cut(tensor: str, dim: int, size: int, removed: list[int]) -> Cut:
     if not (isinstance(tensor, str) and removed and 0 <= min(removed) <= max(removed) < size):
         raise ValueError(f"impossible cut of {tensor!r}")
     return Cut(tensor, dim, size, tuple(removed))
+
+
+def _read_paths(paths: list[str]) -> tuple[str, ...]:
+    if not (isinstance(paths, list) and all(isinstance(path, str) for path in paths)):
+        raise ValueError(f"impossible list of modules {paths!r}")
+    return tuple(paths)
+
+
+def _inside(tensor: str, paths: Iterable[str]) -> bool:
+    return any(tensor.startswith(path + ".") for path in paths)
 
 
 def _refuse_misfit(cut: Cut, tensors: dict[str, Tensor]) -> None:
@@ -137,6 +171,12 @@ def _refuse_misfit(cut: Cut, tensors: dict[str, Tensor]) -> None:
             f"{place}: axis {cut.dim} must have {cut.size} entries, found shape {shape}; "
             "apply the plan to the model it was made from, once"
         )
+
+
+def _removed_outputs(model: nn.Module, cuts: Iterable[Cut]) -> dict[str, tuple[int, ...]]:
+    modules = dict(model.named_modules())
+    paths = [(cut.tensor.removesuffix(".weight"), cut) for cut in cuts]
+    return {path: cut.removed for path, cut in paths if path in modules and cut.dim == output_axis(modules[path])}
 
 
 def _without(tensor: Tensor, cut: Cut) -> Tensor:
@@ -155,38 +195,3 @@ def _replace_tensors(module: nn.Module, kept: dict[int, Tensor]) -> None:
 def _own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from list(module.named_parameters(recurse=False, remove_duplicate=False))
     yield from list(module.named_buffers(recurse=False, remove_duplicate=False))
-
-
-def _sizes(module: nn.Module) -> dict[str, int]:
-    """The attributes of a module that `apply` may have to change, and the rows of its weight."""
-    names = (*ATTENTION_SIZES, "in_channels", "out_channels", "groups")
-    sizes = {name: getattr(module, name) for name in names if isinstance(getattr(module, name, None), int)}
-    weight = getattr(module, "weight", None)
-    return sizes | ({"rows": weight.shape[0]} if isinstance(weight, Tensor) and weight.dim() else {})
-
-
-def _update_sizes(module: nn.Module, before: dict[str, int]) -> None:
-    for attribute, (tensor, dim) in LAYER_SIZES.get(type(module), {}).items():
-        owned = getattr(module, tensor)
-        if isinstance(owned, Tensor):
-            setattr(module, attribute, owned.shape[dim])
-    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        rows, columns = module.weight.shape[:2]
-        if before["groups"] == before["in_channels"] > 1:  # depthwise: as many groups as channels are left
-            module.groups = rows * before["in_channels"] // before["out_channels"]
-        module.in_channels = columns * module.groups
-
-
-def _update_heads(module: nn.Module, path: str, before: dict[str, dict[str, int]]) -> None:
-    """Shrink the head count of a module as its projections shrank, where they all shrank alike."""
-    projections = [
-        (before[f"{path}.{name}" if path else name]["rows"], child.weight.shape[0])
-        for name, child in module.named_children()
-        if isinstance(child, nn.Linear)
-    ]
-    shrunk = {(old, new) for old, new in projections if new < old}
-    if len(shrunk) == 1:
-        ((old, new),) = shrunk
-        for attribute in ATTENTION_SIZES:
-            if attribute in before[path]:
-                setattr(module, attribute, before[path][attribute] * new // old)

@@ -11,27 +11,13 @@ from torch import Tensor, nn
 from compress.prune.channels import Group, LeftAlone
 from compress.prune.exactness import Refused, check, keep_exact
 from compress.prune.follow import Following, first_line
-from compress.prune.importance import Measure, score
+from compress.prune.goal import Goal, Reached, reach
+from compress.prune.importance import Scores
 from compress.prune.plan import PrunePlan, apply, named_tensors
-from compress.prune.select import Family, Selection, channels_of, selections, smallest_that_reaches
+from compress.prune.select import Family, RatedBlock, Selection, channels_of
 from export.errors import CompressError, UnsupportedError
 
 Batches = Sequence[Mapping[str, Tensor]]
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What was asked for.
-
-    Args:
-        name: the recipe's key.
-        asked: its value; `measure` must reach it.
-        measure: pruned model and the share of removable channels that it lost -> the figure.
-    """
-
-    name: str
-    asked: float
-    measure: Callable[[nn.Module, float], float]
 
 
 @dataclass(frozen=True)
@@ -41,45 +27,64 @@ class Found:
     Args:
         plan: what is removed.
         difference: the largest relative difference between the pruned and the zeroed model.
-        reached: the goal's figure.
+        reached: the goal's figure, predicted and measured.
         left_alone: what stays although its channels could be followed, and why.
     """
 
     plan: PrunePlan
     difference: float
-    reached: float
+    reached: Reached
     left_alone: tuple[LeftAlone, ...]
 
 
 def rank(
-    model: nn.Module, following: Following, measures: Sequence[Measure], max_removed: float, multiple_of: int
+    model: nn.Module,
+    following: Following,
+    scores: Callable[[Sequence[Group]], Scores],
+    max_removed: Callable[[Sequence[Group]], float],
+    multiple_of: int,
 ) -> tuple[list[Family], list[LeftAlone]]:
-    """Families of groups, each ranked by the first measure that knows it, and those of which nothing may go."""
-    together: dict[object, list[Group]] = {}
-    for group in following.groups:
-        together.setdefault(group.family, []).append(group)
+    """Families of groups, each ranked by its scores, and those of which nothing may go.
+
+    Args:
+        scores: of the groups of a family; comparable with those of any other.
+        max_removed: the largest share of a family.
+    """
     families = [
-        Family.of(groups, score(groups, measures), _width(model, groups[0]), max_removed, multiple_of)
-        for groups in together.values()
+        Family.of(groups, scores(groups), _width(model, groups[0]), max_removed(groups), multiple_of)
+        for groups in together(following.groups)
     ]
-    limits = f"{max_removed=:g} and {multiple_of=} leave nothing to remove"
-    fixed = [LeftAlone(place(family.groups[0]), limits) for family in families if len(family.counts) == 1]
+    fixed = [
+        LeftAlone(place(family.groups[0]), f"max_removed and {multiple_of=} leave nothing to remove")
+        for family in families
+        if len(family.counts) == 1
+    ]
     return [family for family in families if len(family.counts) > 1], fixed
 
 
-def find_plan(model: nn.Module, families: Sequence[Family], goal: Goal, batches: Batches) -> Found:
-    """The smallest removal that reaches the goal and is exact on `batches`.
+def together(groups: Sequence[Group]) -> list[list[Group]]:
+    """The groups, family by family."""
+    families: dict[object, list[Group]] = {}
+    for group in groups:
+        families.setdefault(group.family, []).append(group)
+    return list(families.values())
+
+
+def find_plan(
+    model: nn.Module, families: Sequence[Family], blocks: Sequence[RatedBlock], goal: Goal, batches: Batches
+) -> Found:
+    """The removal that reaches the goal, loses the least importance and is exact on `batches`.
 
     Raises:
         UnsupportedError: nothing can be removed exactly, or not enough.
     """
-    figure = _figure(model, families, goal)
     usable, refused = _provable(model, families, batches)
-    while usable:
-        chosen, reached = smallest_that_reaches(goal.asked, selections(usable), figure, goal.name)
-        _, more = keep_exact(model, [part for part in chosen if part], batches)
+    while usable or blocks:
+        reached = reach(goal, usable, blocks, _measure(model, usable, goal))
+        parts = [part for part in reached.selection.parts(usable) if part]
+        _, more = keep_exact(model, parts, batches)
         if not more:
-            plan = PrunePlan.of(model, _groups(chosen))
+            plan = _plan(model, usable, reached.selection)
             return Found(plan, check(model, plan, batches).difference, reached, _explain(refused))
         refused += more
         usable = _without(usable, more)
@@ -92,29 +97,29 @@ def place(group: Group) -> str:
     return group.slices[0].tensor.rpartition(".")[0]
 
 
-def _figure(model: nn.Module, families: Sequence[Family], goal: Goal) -> Callable[[Selection], float]:
-    """Selection -> the goal's figure of a copy of the model without it."""
+def _measure(model: nn.Module, families: Sequence[Family], goal: Goal) -> Callable[[Selection, float], float]:
+    """Selection and predicted cost -> the goal's figure of a copy of the model without it."""
     total = sum(channels_of(group) for family in families for group in family.groups)
 
-    def figure(selection: Selection) -> float:
-        removed = sum(map(channels_of, _groups(selection)))
+    def measure(selection: Selection, cost: float) -> float:
         pruned = copy.deepcopy(model)
-        apply(pruned, PrunePlan.of(model, _groups(selection)))
+        apply(pruned, _plan(model, families, selection))
         try:
-            return goal.measure(pruned, removed / total)
+            return goal.measure(pruned, cost)
         except CompressError:
             raise
         except Exception as error:  # the user's forward, which took fewer and more, may raise anything here
+            removed = sum(map(channels_of, selection.groups(families)))
             raise UnsupportedError(
                 f"prune: {type(model).__name__} fails without {removed} of its {total} removable channels, though not "
                 f"without fewer or more: {first_line(error)}. Name the layer that cannot take it in prune.exclude"
             ) from error
 
-    return figure
+    return measure
 
 
-def _groups(selection: Selection) -> list[Group]:
-    return [group for part in selection for group in part]
+def _plan(model: nn.Module, families: Sequence[Family], selection: Selection) -> PrunePlan:
+    return PrunePlan.of(model, selection.groups(families), selection.skipped)
 
 
 def _provable(model: nn.Module, families: Sequence[Family], batches: Batches) -> tuple[list[Family], list[Refused]]:

@@ -1,22 +1,16 @@
-"""Choose what to remove: the least important groups of all layers together, in widths that hardware rewards."""
+"""What may be chosen from: families of groups with their importance, and the numbers of them that may go."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from compress.prune.blocks import Block
 from compress.prune.channels import Group
 from compress.prune.importance import Scores
-from export.errors import UnsupportedError
-
-Selection = tuple[tuple[Group, ...], ...]
-"""For each family the groups that go, least important first."""
-
-
-FAR_BEYOND = 1.1
-"""A figure this many times the asked one is far beyond it."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +19,7 @@ class Family:
 
     Args:
         groups: least important first.
-        scores: theirs, ascending.
+        scores: what is lost with each, ascending; scores of different families can be added up.
         counts: how many may go, ascending, from 0.
     """
 
@@ -48,65 +42,35 @@ class Family:
         counts = [count for count in range(1, most + 1) if whole or (width - count) % multiple_of == 0]
         return Family(tuple(groups[i] for i in order), tuple(float(scores[i]) for i in order), (0, *counts))
 
+    @property
+    def losses(self) -> NDArray[np.float64]:
+        """The importance lost with each of `counts`."""
+        return np.concatenate([[0.0], np.cumsum(self.scores)])[list(self.counts)]
+
+
+@dataclass(frozen=True)
+class RatedBlock:
+    """A block that may be skipped, and the importance lost with it."""
+
+    block: Block
+    loss: float
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A choice: how many groups of each family go, least important first, and which blocks."""
+
+    counts: tuple[int, ...]
+    skipped: tuple[Block, ...] = ()
+
+    def parts(self, families: Sequence[Family]) -> list[tuple[Group, ...]]:
+        """The groups that go, family by family."""
+        return [family.groups[:count] for family, count in zip(families, self.counts, strict=True)]
+
+    def groups(self, families: Sequence[Family]) -> list[Group]:
+        return [group for part in self.parts(families) for group in part]
+
 
 def channels_of(group: Group) -> int:
     """How many channels a group is: 1, or the width of a head."""
     return min(len(piece.indices) for piece in group.slices)
-
-
-def selections(families: Sequence[Family]) -> list[Selection]:
-    """Every choice that a rising threshold on importance makes, from the smallest removal to the largest."""
-    ranked = sorted((score, place) for place, family in enumerate(families) for score in family.scores)
-    below = [0] * len(families)
-    taken = [0] * len(families)
-    found: list[Selection] = []
-    for _, place in ranked:
-        below[place] += 1
-        count = max(count for count in families[place].counts if count <= below[place])
-        if count != taken[place]:
-            taken[place] = count
-            found.append(tuple(family.groups[:number] for family, number in zip(families, taken, strict=True)))
-    return found
-
-
-def smallest_that_reaches(
-    asked: float, candidates: Sequence[Selection], measure: Callable[[Selection], float], what: str
-) -> tuple[Selection, float]:
-    """The smallest removal whose measured figure is at least `asked`, and that figure.
-
-    Where one family's step leads far beyond (a residual stream can only be halved), the others get channels back.
-
-    Raises:
-        UnsupportedError: the largest removal does not reach it.
-    """
-    best = measure(candidates[-1])
-    if best < asked:
-        raise UnsupportedError(
-            f"prune.{what}: asked {asked:g}, but the most that may be removed reaches {best:.3g}; "
-            f"ask for at most that, raise max_removed or lower multiple_of"
-        )
-    place, reached = _bisect(asked, candidates, measure, best)
-    if place > 0 and reached > FAR_BEYOND * asked:
-        candidates = [_with_step(each, candidates[place - 1], candidates[place]) for each in candidates[:place]]
-        place, reached = _bisect(asked, candidates, measure, reached)
-    return candidates[place], reached
-
-
-def _bisect(
-    asked: float, candidates: Sequence[Selection], measure: Callable[[Selection], float], best: float
-) -> tuple[int, float]:
-    """Place and figure of the first candidate that reaches `asked`; `best` is the last one's figure, which does."""
-    low, high = -1, len(candidates) - 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        reached = measure(candidates[middle])
-        if reached >= asked:
-            high, best = middle, reached
-        else:
-            low = middle
-    return high, best
-
-
-def _with_step(selection: Selection, before: Selection, after: Selection) -> Selection:
-    """`selection` with the families that differ between `before` and `after` as in `after`."""
-    return tuple(new if new != old else own for own, old, new in zip(selection, before, after, strict=True))

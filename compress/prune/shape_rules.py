@@ -1,15 +1,14 @@
-"""Rules of operators that move, join, cut and regroup channels without computing with them. See rules.py."""
+"""Rules of operators that move, join and cut channels without computing with them. See rules.py."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from compress.prune.channels import Axis
-from compress.prune.site import Axes, Followed, Site
+from compress.prune.site import Axes, Followed, Site, unknown
 
 
 def pad(at: Site, x: Followed, pads: Sequence[int], mode: str = "constant", value: float | None = None) -> Axes:
@@ -31,6 +30,7 @@ def pad(at: Site, x: Followed, pads: Sequence[int], mode: str = "constant", valu
 
 def concatenation(at: Site, tensors: Sequence[Followed], dim: int = 0) -> Axes:
     """Ids are joined along `dim`; on every other axis the tensors meet index by index."""
+    tensors = [each for each in tensors if each.shape != (0,)]
     axes: list[Axis] = []
     for axis in range(len(at.shape)):
         if axis != dim % len(at.shape):
@@ -44,16 +44,16 @@ def concatenation(at: Site, tensors: Sequence[Followed], dim: int = 0) -> Axes:
     return tuple(axes)
 
 
-def chunk(at: Site, x: Followed, chunks: int, dim: int = 0) -> list[Axes]:
-    """Equal parts, counted anew on whatever is left: removing the same places from each part keeps the cut right."""
-    ids, size = x.axes[dim], x.shape[dim]
-    part: Axis = None
-    if ids is not None and size % chunks == 0:
-        part = at.same(*np.split(ids, chunks))
-    else:
-        at.keep([ids], f"{size} channels do not make {chunks} equal chunks")
-    axes = tuple(part if axis == dim % len(x.shape) else each for axis, each in enumerate(x.axes))
-    return [axes] * math.ceil(size / math.ceil(size / chunks))
+def stack(at: Site, tensors: Sequence[Followed], dim: int = 0) -> Axes:
+    """A new axis; on every other the tensors meet index by index."""
+    meeting = [at.same(*axes) for axes in zip(*(each.axes for each in tensors), strict=True)]
+    meeting.insert(dim % len(at.shape), None)
+    return tuple(meeting)
+
+
+def unbind(at: Site, x: Followed, dim: int = 0) -> list[Axes]:
+    """x[0], x[1], ...: the axis goes."""
+    return [select(at, x, dim, index) for index in range(x.shape[dim])]
 
 
 def slicing(
@@ -63,7 +63,7 @@ def slicing(
     if at.shape == x.shape:
         return x.axes
     at.keep([x.axes[dim]], "it takes channels by their position")
-    return tuple(None if axis == dim % len(x.shape) else ids for axis, ids in enumerate(x.axes))
+    return _without_ids(x, dim)
 
 
 def select(at: Site, x: Followed, dim: int, index: int) -> Axes:
@@ -72,12 +72,28 @@ def select(at: Site, x: Followed, dim: int, index: int) -> Axes:
     return tuple(ids for axis, ids in enumerate(x.axes) if axis != dim % len(x.shape))
 
 
-def reshape(at: Site, x: Followed, *_: Any, **__: Any) -> Axes:
-    """view, reshape, flatten, unflatten: runs of axes of equal product are regrouped, each run for itself."""
-    axes: list[Axis] = []
-    for before, after in _runs(x.shape, at.shape):
-        axes += _regroup(at, x.shape[before], x.axes[before], at.shape[after])
-    return tuple(axes)
+def picked(at: Site, x: Followed, dim: int, index: Followed) -> Axes:
+    """index_select: as slicing, by a tensor of positions."""
+    at.keep([x.axes[dim]], "it takes channels by their position")
+    return _without_ids(x, dim)
+
+
+def looked_up(at: Site, x: Followed, indices: Sequence[Followed | None]) -> Axes:
+    """x[:, index]: one tensor of positions replaces one axis by its own axes."""
+    given = [(axis, each) for axis, each in enumerate(indices) if each is not None]
+    if len(given) != 1:
+        return unknown(at, x)
+    axis, index = given[0]
+    at.keep([x.axes[axis]], "it takes channels by their position")
+    return (*x.axes[:axis], *[None] * len(index.shape), *x.axes[axis + 1 :])
+
+
+def moved_along(at: Site, x: Followed, amounts: Any, dims: Any = None) -> Axes:
+    """roll(shifts, dims), flip(dims): positions change places on these axes."""
+    chosen = amounts if dims is None else dims
+    places = [chosen] if isinstance(chosen, int) else list(chosen or range(len(x.shape)))
+    at.keep([x.axes[each] for each in places], "it moves channels by their position")
+    return x.axes
 
 
 def transpose(at: Site, x: Followed, first: int = 0, second: int = -1) -> Axes:
@@ -90,6 +106,15 @@ def transpose(at: Site, x: Followed, first: int = 0, second: int = -1) -> Axes:
 def permute(at: Site, x: Followed, dims: Sequence[int]) -> Axes:
     """Axis k of the result is axis dims[k]."""
     return tuple(x.axes[dim] for dim in dims)
+
+
+def movedim(at: Site, x: Followed, source: int | Sequence[int], target: int | Sequence[int]) -> Axes:
+    """Axis source[k] becomes axis target[k]; the others keep their order."""
+    rank = len(x.axes)
+    sources, targets = ([each] if isinstance(each, int) else list(each) for each in (source, target))
+    to = {t % rank: s % rank for s, t in zip(sources, targets, strict=True)}
+    others = iter(axis for axis in range(rank) if axis not in to.values())
+    return tuple(x.axes[to[place] if place in to else next(others)] for place in range(rank))
 
 
 def unsqueeze(at: Site, x: Followed, dim: int) -> Axes:
@@ -107,40 +132,21 @@ def squeeze(at: Site, x: Followed, dim: int | Sequence[int] | None = None) -> Ax
     return tuple(ids for axis, ids in enumerate(x.axes) if axis not in gone)
 
 
-def _runs(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[slice, slice]]:
-    """Shortest runs of axes with the same product: (2, 8, 3, 3) -> (2, 72) gives (2)-(2) and (8, 3, 3)-(72)."""
-    i = j = 0
-    while i < len(before) or j < len(after):
-        first, second = i, j
-        left = right = 1
-        while left != right or (i, j) == (first, second):
-            if (left <= right and i < len(before)) or j == len(after):
-                left *= before[i]
-                i += 1
-            else:
-                right *= after[j]
-                j += 1
-        yield slice(first, i), slice(second, j)
+def tiled(at: Site, x: Followed, times: Sequence[int]) -> Axes:
+    """repeat: ids are repeated, the whole axis after itself."""
+    axes = (None,) * (len(times) - len(x.axes)) + x.axes
+    return tuple(None if ids is None else np.tile(ids, count) for ids, count in zip(axes, times, strict=True))
 
 
-def _regroup(at: Site, before: Sequence[int], axes: Sequence[Axis], after: Sequence[int]) -> list[Axis]:
-    """One run of a reshape. Merging repeats ids; splitting keeps those on one axis and unifies them along the rest.
+def repeated(at: Site, x: Followed, times: Any, dim: int | None = None, **_: Any) -> Axes:
+    """repeat_interleave: ids are repeated, each after itself."""
+    if not isinstance(times, int) or dim is None:
+        return unknown(at, x)
+    ids = x.axes[dim]
+    axes = list(x.axes)
+    axes[dim] = None if ids is None else np.repeat(ids, times)
+    return tuple(axes)
 
-    Splitting hidden -> (heads, width) so makes each head one channel; undoing a flatten unifies nothing new.
-    """
-    carrying = [place for place, ids in enumerate(axes) if ids is not None]
-    if len(carrying) != 1:
-        at.keep(axes, "it mixes two axes of channels")
-        return [None] * len(after)
-    ids = axes[carrying[0]]
-    assert ids is not None
-    column = ids.reshape([-1 if place == carrying[0] else 1 for place in range(len(before))])
-    spread = np.broadcast_to(column, before).reshape(after)
-    by_axis = [np.moveaxis(spread, place, 0).reshape(size, -1) for place, size in enumerate(after)]
-    roots = [at.channels.roots(table) for table in by_axis]
-    exact = [place for place, table in enumerate(roots) if (table == table[:, :1]).all()]
-    split = [place for place, size in enumerate(after) if size > 1]
-    chosen = (exact or split or [0])[0]
-    for other in by_axis[chosen].T[1:]:
-        at.channels.unify(by_axis[chosen][:, 0], other)
-    return [by_axis[chosen][:, 0] if place == chosen else None for place in range(len(after))]
+
+def _without_ids(x: Followed, dim: int) -> Axes:
+    return tuple(None if axis == dim % len(x.shape) else ids for axis, ids in enumerate(x.axes))

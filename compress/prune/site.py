@@ -6,6 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from torch import nn
+
 from compress.prune.channels import Axis, Channels, Ids
 
 Axes = tuple[Axis, ...]
@@ -13,10 +16,24 @@ Axes = tuple[Axis, ...]
 
 @dataclass(frozen=True)
 class Followed:
-    """A tensor of the graph: its shape on the example inputs, and the ids along each axis."""
+    """A tensor of the graph.
+
+    Args:
+        shape: on the example inputs.
+        axes: the ids along each axis.
+        silent: it is zero wherever a channel is removed from it, given that the parameters are; see silence.py.
+        made_in: path of the module that made it as a constant; empty for all else.
+    """
 
     shape: tuple[int, ...]
     axes: Axes
+    silent: bool = False
+    made_in: str = ""
+
+    @property
+    def followed(self) -> bool:
+        """Whether something can be removed from it."""
+        return any(axis is not None for axis in self.axes)
 
 
 @dataclass(frozen=True)
@@ -28,12 +45,16 @@ class Site:
         operator: name, for example `conv2d`.
         module: path of the module that calls it.
         shape: of the result; empty for several results.
+        owner: the module that calls it, where the model has one of that path.
+        shunned: axes of the result that cannot carry channels, see splits.py.
     """
 
     channels: Channels
     operator: str
     module: str
     shape: tuple[int, ...] = ()
+    owner: nn.Module | None = None
+    shunned: frozenset[int] = frozenset()
 
     def same(self, *axes: Axis) -> Axis:
         """The axes meet index by index. One that is fixed fixes all."""
@@ -49,6 +70,19 @@ class Site:
         for axis in free[1:]:
             self.channels.unify(free[0], axis)
         return free[0]
+
+    def contracted(self, one: Followed, other: Followed, axes: tuple[int, int]) -> None:
+        """Both axes meet and are summed over: what is removed must add nothing, so one of the tensors is silent."""
+        meeting = self.same(one.axes[axes[0]], other.axes[axes[1]])
+        if meeting is not None and not (one.silent or other.silent):
+            self.keep([meeting], "it sums over channels that need not be zero where they are removed")
+
+    def whole(self, ids: Ids, blocks: int) -> Ids:
+        """Equal runs of ids go as a whole. Returns the first of each run."""
+        table = ids.reshape(blocks, -1)
+        for column in table.T[1:]:
+            self.channels.unify(table[:, 0], column)
+        return np.ascontiguousarray(table[:, 0])
 
     def keep(self, axes: Sequence[Axis], why: str) -> None:
         """Nothing on these axes is removed."""
@@ -68,7 +102,7 @@ def unknown(at: Site, *operands: Any, **options: Any) -> Axes:
     tensors = list(followed(operands, options))
     at.keep([axis for each in tensors for axis in each.axes], "no rule follows channels through it")
     for each in tensors:
-        at.channels.produce(each.axes[0] if each.axes else None)
+        at.channels.produce(each.axes[0] if len(each.axes) > 1 else None)
     return (None,) * len(at.shape)
 
 

@@ -125,18 +125,35 @@ def test_what_an_operator_without_a_rule_reads_stays_and_is_named():
 
 @pytest.mark.filterwarnings("ignore:The tensor attributes self.lstm")  # how torch.export traces an LSTM
 def test_a_layer_without_a_rule_is_named_itself():
-    class Recurrent(nn.Module):
+    class Projected(nn.Module):
         def __init__(self):
             super().__init__()
-            self.lstm, self.middle, self.out = nn.LSTM(6, 8), nn.Linear(8, 16), nn.Linear(16, 5)
+            self.lstm, self.middle, self.out = nn.LSTM(6, 8, proj_size=4), nn.Linear(4, 16), nn.Linear(16, 5)
 
         def forward(self, x):
             return self.out(torch.relu(self.middle(self.lstm(x[:, None])[0][:, 0])))
 
-    following = follow(models.made(Recurrent), models.rows())
+    following = follow(models.made(Projected), models.rows())
     assert {group.slices[0].tensor for group in following.groups} == {"middle.weight"}
     expected = "32 of 32 channels stay: lstm in lstm: no rule follows channels through it"
     assert LeftAlone("lstm", expected) in following.left_alone
+
+
+def test_attention_that_was_not_rewritten_stays():
+    class Fused(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.out = nn.Linear(6, 8), nn.Linear(8, 5)
+            self.attention = nn.MultiheadAttention(8, 2)
+
+        def forward(self, x):
+            y = self.first(x)
+            return self.out(self.attention(y, y, y, need_weights=False)[0])
+
+    following = follow(models.made(Fused), models.rows())
+    assert following.groups == ()
+    reason = next(each.reason for each in following.left_alone if each.where == "first")
+    assert reason.startswith("8 of 8 channels stay: nn.MultiheadAttention checks its width; see compress.prune.rewrite")
 
 
 def test_the_output_stays():

@@ -26,6 +26,10 @@ def family(width=3):
     ]
 
 
+def row(index):
+    return Group((Slice("0.weight", 0, (index,)),))
+
+
 def test_l1_is_the_mean_over_slices_relative_to_the_family():
     scores = importance.score(family(), [importance.l1(pair())])
     plain = np.array([(3 + 1) / 2, (7 + 1) / 2, (1 + 4) / 2])  # the batch norm's gamma is no weight matrix
@@ -55,13 +59,13 @@ def test_taylor_is_the_squared_first_order_change_of_the_loss():
     batches = [({"x": torch.tensor([[1.0, 1.0]])}, torch.zeros(1)), ({"x": torch.tensor([[2.0, 0.0]])}, torch.zeros(1))]
     measure = importance.taylor(model, batches, lambda outputs, target: (outputs - target).sum())
     # gradient of every row is x: the first batch gives w.x = 3 and 7, the second 2 and 6
-    assert measure("0.weight", 0) == pytest.approx(np.array([9.0 + 4.0, 49.0 + 36.0]))
+    assert [measure(row(index)) for index in range(2)] == pytest.approx([9.0 + 4.0, 49.0 + 36.0])
     assert model[0].weight.grad is None
 
 
 def test_random_repeats_by_its_seed():
-    one, same, other = (importance.random(pair(), seed)("0.weight", 0) for seed in (1, 1, 2))
-    assert one.tolist() == same.tolist() != other.tolist()
+    one, same, other = (importance.random(pair(), seed)(row(0)) for seed in (1, 1, 2))
+    assert one == same != other
 
 
 def test_the_next_measure_speaks_where_the_first_is_silent():
@@ -73,10 +77,15 @@ def test_the_next_measure_speaks_where_the_first_is_silent():
 
 def test_all_are_equal_where_nothing_is_known_or_all_is_zero():
     silent = [Group((Slice("0.bias", 0, (index,)),)) for index in range(3)]
+    assert importance.l1(pair())(silent[0]) is None
     assert importance.score(silent, [importance.l1(pair())]).tolist() == [1, 1, 1]
-    assert importance.score(silent, [lambda tensor, dim: np.zeros(3)]).tolist() == [0, 0, 0]
+    assert importance.score(silent, [lambda group: 0.0]).tolist() == [0, 0, 0]
 
 
 def test_a_head_counts_all_its_rows():
     heads = [Group((Slice("0.weight", 0, (0, 1)),)), Group((Slice("0.weight", 0, (2,)),))]
     assert importance.score(heads, [importance.l1(pair())]) == pytest.approx(np.array([10, 1]) / 5.5)
+
+
+def test_raw_scores_keep_their_unit():
+    assert importance.raw(family(), [importance.bn_scale(pair())]).tolist() == [2, 1, 3]

@@ -51,11 +51,18 @@ def test_json_round_trip_is_exact_and_stable():
         ('{"cuts": []}', "'version'"),
         ('{"version": 1, "cuts": [{"tensor": "a"}]}', "missing 3 required"),
         ('{"version": 1, "cuts": [{"tensor": "a", "dim": 0, "size": 2, "removed": [2]}]}', "impossible cut of 'a'"),
+        ('{"version": 1, "skipped": "layer1", "cuts": []}', "impossible list of modules 'layer1'"),
     ],
 )
 def test_what_is_no_plan_is_refused(text, found):
     with pytest.raises(InputError, match=f"pruning plan: not a plan that `to_json` wrote .*{found}.*; run the prune"):
         PrunePlan.from_json(text)
+
+
+def test_lists_of_modules_are_written_where_there_are_some():
+    plan = PrunePlan((), skipped=("layer1", "layer2"), tuples=("layer2",), rewritten=("norm",))
+    assert PrunePlan.from_json(plan.to_json()) == plan
+    assert "skipped" not in PrunePlan(()).to_json()
 
 
 def test_a_plan_for_another_model_is_refused_and_changes_nothing():

@@ -9,22 +9,26 @@ from torch import nn
 
 from benchmarks.metrics import Accuracy
 from compress.prune import Prune
-from compress.step import StepContext
+from compress.step import StepContext, Timed
 from compress.workload import TensorBatches, Workload
 from export.calling import call
 from export.errors import InputError, UnsupportedError
+from targets import LayerTime, Profile
+from targets.onnxruntime_mobile import OnnxRuntimeMobile
 from tests.compress import prune_models as models
 
 
 def context_of(model, inputs, folder, speedup=None):
-    (name, tensor), *_ = inputs.items()
-    train = TensorBatches({name: tensor}, torch.arange(len(tensor)) % 5, batch_size=2)
+    repeated = {name: torch.cat([tensor] * 4) for name, tensor in inputs.items()}
+    samples = len(next(iter(repeated.values())))
+    train = TensorBatches(repeated, torch.arange(samples) % 5, batch_size=2)
     workload = Workload(
         model=model,
         example_inputs=inputs,
         dynamic_axes={name: {0: "batch"} for name in inputs},
         train=train,
         evaluation=train,
+        validation=train,
         loss=nn.functional.cross_entropy,
         metric=Accuracy(),
     )
@@ -36,7 +40,7 @@ def pruned(step, make, inputs, folder, speedup=None):
     return step.apply(model, context_of(model, inputs, folder, speedup))
 
 
-@pytest.mark.parametrize("importance", ["l1", "l2", "bn_scale", "taylor", "random"])
+@pytest.mark.parametrize("importance", ["fisher", "l1", "l2", "bn_scale", "taylor", "random"])
 def test_macs_really_fall_by_every_importance(importance, tmp_path):
     step = Prune(macs_ratio=1.5, importance=importance, multiple_of=1)
     result = pruned(step, models.PaddedResNet, models.images(), tmp_path)
@@ -52,7 +56,7 @@ def test_the_facts_name_every_layer_and_what_stays(tmp_path):
     result = pruned(Prune(channels_removed=0.5), models.PaddedResNet, models.images(), tmp_path)
     assert result.facts["layers"] == [{"name": "two.conv1", "before": 16, "after": 8}]
     stays = {each["where"]: each["reason"] for each in result.facts["left_alone"]}
-    assert stays["conv, one.conv1"] == "max_removed=0.75 and multiple_of=8 leave nothing to remove"
+    assert stays["conv, one.conv1"] == "max_removed and multiple_of=8 leave nothing to remove"
     assert stays["two.conv2"] == "8 of 16 channels stay: pad in two: padding adds constant channels"
     assert stays["linear"] == "5 of 5 channels stay: they are the model's output"
 
@@ -77,24 +81,45 @@ def test_bert_loses_heads_and_neurons(implementation, tmp_path):
     assert call(result.model, models.sentences())[0].shape == (2, 16)
 
 
-def test_speedup_is_measured_on_candidates_until_it_is_reached(tmp_path):
-    asked = []
+class FakeSpeedup:
+    """A runtime on which time is proportional to the width between two layers, plus half as much that never goes."""
 
-    def speedup(model, target):
-        asked.append(target)
-        return 128 / model.classifier[0].in_features
+    def __init__(self, figure, target=None):
+        self.figure, self.target, self.asked = figure, target or OnnxRuntimeMobile(), []
 
+    def measure(self, model, on):
+        self.asked.append(on)
+        return self.figure(model)
+
+    def time(self, model, on):
+        layers = (LayerTime("all", "Conv", "fp32", 1e-3),)
+        return Timed(self.target, 1, models.images(), Profile(layers, 1.1e-3))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("COMPRESS_CACHE", str(folder))
+    return folder
+
+
+def test_speedup_is_measured_on_candidates_until_it_is_reached(tmp_path, cache):
+    speedup = FakeSpeedup(lambda model: 128 / model.classifier[0].in_features)
     result = pruned(Prune(speedup=2.0, on="openvino", multiple_of=1), models.Vgg, models.images(), tmp_path, speedup)
-    assert result.facts["reached"] == {"speedup": 2.0} and result.facts["asked"] == {"speedup": 2.0}
-    assert set(asked) == {"openvino"} and len(asked) <= 6
+    assert result.facts["reached"]["speedup"] >= 2.0 and result.facts["asked"] == {"speedup": 2.0}
+    told = result.facts["speedup"]
+    assert told["measured"] == result.facts["reached"]["speedup"] == 128 / result.model.classifier[0].in_features
+    assert told["measured_over_predicted"] == told["measured"] / told["predicted"]
+    assert told["measured_over_macs_ratio"] == told["measured"] / result.facts["macs"]["ratio"]
+    assert set(speedup.asked) == {"openvino"} and told["candidates_measured"] == len(speedup.asked) <= 8
 
 
-def test_more_than_can_be_reached_is_refused_with_the_best_measured(tmp_path):
+def test_more_than_can_be_reached_is_refused_with_the_best_measured(tmp_path, cache):
     with pytest.raises(
         UnsupportedError, match=r"prune.speedup: asked 9, but the most that may be removed reaches 1.2;"
     ):
-        pruned(Prune(speedup=9.0), models.PaddedResNet, models.images(), tmp_path, lambda model, target: 1.2)
-    assert not list(tmp_path.iterdir())
+        pruned(Prune(speedup=9.0), models.PaddedResNet, models.images(), tmp_path, FakeSpeedup(lambda model: 1.2))
+    assert not (tmp_path / "plan.json").exists()
 
 
 def test_restore_gives_the_original_the_pruned_structure(tmp_path):
@@ -191,6 +216,12 @@ def test_exclude_reaches_the_search(tmp_path):
         ({"macs_ratio": 2.0, "on": "openvino"}, "on: 'openvino' is where speedup is measured; give speedup too"),
         ({"macs_ratio": 2.0, "multiple_of": 0}, "multiple_of must be 1 or more, found 0"),
         ({"macs_ratio": 2.0, "max_removed": 1.0}, "max_removed must lie between 0 and 1, found 1"),
+        ({"macs_ratio": 2.0, "rounds": 0}, "rounds must be from 1 to 20, found 0"),
+        ({"macs_ratio": 2.0, "repair_samples": 1}, "repair_samples must be 2 or more, found 1"),
+        (
+            {"macs_ratio": 2.0, "depth": True},
+            "depth: blocks are weighed by the rise of the loss, .* found importance: l2",
+        ),
     ],
 )
 def test_impossible_values_are_refused(fields, message):
@@ -203,3 +234,42 @@ def test_a_recipe_can_hold_every_field():
     text = '{"speedup": 2, "on": "openvino", "importance": "taylor", "exclude": ["layer1.*"], "multiple_of": 16}'
     step = TypeAdapter(strict).validate_json(text, strict=True)
     assert (step.speedup, step.exclude, step.kind) == (2.0, ("layer1.*",), "prune")
+
+
+def test_what_falls_with_the_cut_and_what_the_repair_brings_back_is_told(tmp_path):
+    result = pruned(Prune(macs_ratio=1.5, multiple_of=1), models.PaddedResNet, models.images(), tmp_path)
+    validation = result.facts["validation"]
+    assert list(validation) == ["before", "after_the_cut", "after_the_repair"]
+    assert all(0 <= value <= 1 for value in validation.values())
+    bare = pruned(Prune(macs_ratio=1.5, multiple_of=1, repair=False), models.PaddedResNet, models.images(), tmp_path)
+    assert list(bare.facts["validation"]) == ["before", "after_the_cut"]
+
+
+@pytest.mark.parametrize("asked", [{"macs_ratio": 2.0}, {"channels_removed": 0.4}])
+def test_rounds_come_to_one_plan_of_the_original(asked, tmp_path):
+    step = Prune(**asked, multiple_of=1, rounds=3, importance="taylor")
+    result = pruned(step, models.PaddedResNet, models.images(), tmp_path)
+    ((name, value),) = asked.items()
+    assert value <= result.facts["reached"][name] <= 1.1 * value
+    told = result.facts["rounds"]
+    assert [each["round"] for each in told] == [1, 2, 3]
+    assert told[0][name] < told[1][name] < told[2][name] == result.facts["reached"][name]
+    restored = step.restore(models.made(models.PaddedResNet), tmp_path)
+    restored.load_state_dict(result.model.state_dict(), strict=True)
+    assert torch.equal(call(restored, models.images())[0], call(result.model, models.images())[0])
+
+
+def test_rounds_together_keep_to_max_removed(tmp_path):
+    step = Prune(channels_removed=0.45, multiple_of=1, rounds=3, max_removed=0.5)
+    result = pruned(step, models.Vgg, models.images(), tmp_path)
+    assert all(each["after"] >= 0.5 * each["before"] for each in result.facts["layers"])
+
+
+def test_whole_blocks_may_go(tmp_path):
+    step = Prune(macs_ratio=1.4, multiple_of=16, depth=True, importance="fisher")
+    result = pruned(step, models.PaddedResNet, models.images(), tmp_path)
+    assert result.facts["skipped_blocks"] == ["one"] and result.facts["macs"]["ratio"] >= 1.4
+    restored = step.restore(models.made(models.PaddedResNet), tmp_path)
+    restored.load_state_dict(result.model.state_dict(), strict=True)
+    kept = Prune(macs_ratio=1.2, multiple_of=1, depth=True, importance="fisher", exclude=("one.conv1",))
+    assert "skipped_blocks" not in pruned(kept, models.PaddedResNet, models.images(), tmp_path).facts

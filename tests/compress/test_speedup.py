@@ -9,7 +9,7 @@ from compress.load_workload import load_workload
 from compress.recipe import load_recipe
 from compress.run_directory import RunDirectory
 from compress.show import Quiet
-from compress.speedup import measured_speedup
+from compress.speedup import Stopwatch
 from compress.stages import original_stage
 from export.errors import UnsupportedError
 from tests.compress.tiny import RECIPE, write_tiny
@@ -21,8 +21,12 @@ def test_a_model_is_timed_beside_the_original_and_other_targets_are_refused(tmp_
     with RunDirectory(tmp_path / "run") as directory:
         job = Job(recipe, workload, directory, Quiet())
         original, _ = original_stage(job)
-        assert 0.2 < measured_speedup(workload.model, None, original, job) < 5
+        stopwatch = Stopwatch(original, job)
+        assert 0.2 < stopwatch.measure(workload.model, None) < 5
+        timed = stopwatch.time(workload.model, None)
+        assert (timed.target.name, timed.threads) == ("onnxruntime_mobile", 1)
+        assert timed.inputs["image"].shape == (1, 1, 12, 12) and timed.profile.call_s > 0
         with pytest.raises(
             UnsupportedError, match=r"cannot measure a speed-up on openvino here; runs here: onnxruntime_mobile"
         ):
-            measured_speedup(workload.model, "openvino", original, job)
+            stopwatch.measure(workload.model, "openvino")

@@ -1,0 +1,142 @@
+"""Reach the figure that was asked for: predict, allocate, measure, correct the prediction, allocate again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import nn
+
+from compress.prune.allocate import Allocation, Problem, allocate, cheapest
+from compress.prune.cost import Cost, lying_inside
+from compress.prune.select import Family, RatedBlock, Selection
+from export.errors import UnsupportedError
+
+CANDIDATES = 4
+"""Measured to come close to the figure asked; more only while none of them reaches it."""
+CLOSE = 1.02
+"""A measured figure at most this many times the one asked is close enough."""
+FAR_BEYOND = 1.1
+"""A figure this many times the asked one is far beyond it."""
+STRIDE = 1.15
+"""The aim is raised by at most this factor from one candidate to the next: timings are noisy, and so is what follows."""
+MARGIN = 1.003
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What was asked for.
+
+    Args:
+        name: the recipe's key.
+        asked: its value.
+        reference: what the figure is relative to, in the cost's unit: the figure is predicted as reference over cost.
+        cost: families and paths of blocks -> the cost model of what is left of the model.
+        measure: pruned model and the cost predicted for it -> the figure, which must reach `asked`.
+    """
+
+    name: str
+    asked: float
+    reference: float
+    cost: Callable[[Sequence[Family], Sequence[str]], Cost]
+    measure: Callable[[nn.Module, float], float]
+
+    def ratio(self, figure: float) -> float:
+        """The figure as before over after: a removed share becomes the ratio of channels."""
+        return 1 / (1 - figure) if self.name == "channels_removed" else figure
+
+    def figure(self, cost: float) -> float:
+        """The figure at a cost, as predicted."""
+        return 1 - cost / self.reference if self.name == "channels_removed" else self.reference / cost
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A measured selection.
+
+    Args:
+        predicted, measured: the goal's figure; the prediction is the first one, before it was corrected.
+        candidates: how many were measured until this one was chosen.
+    """
+
+    selection: Selection
+    predicted: float
+    measured: float
+    candidates: int = 1
+
+
+def reach(
+    goal: Goal,
+    families: Sequence[Family],
+    blocks: Sequence[RatedBlock],
+    measure: Callable[[Selection, float], float],
+) -> Reached:
+    """The selection that loses the least importance among those whose measured figure is at least the one asked.
+
+    Args:
+        measure: selection and its predicted cost -> the goal's figure.
+
+    Raises:
+        UnsupportedError: the largest removal does not reach it.
+    """
+    paths = [each.block.path for each in blocks]
+    problem = Problem(
+        [np.array(family.counts, np.int64) for family in families],
+        [family.losses for family in families],
+        np.array([each.loss for each in blocks], float),
+        lying_inside(families, paths),
+        goal.cost(families, paths),
+    )
+    least = cheapest(problem)
+    asked = goal.ratio(goal.asked)
+    aim, too_low, enough = asked, 1.0, math.inf
+    tried: dict[Selection, Reached] = {}
+    while True:
+        allocation = allocate(problem, goal.reference / aim) or least
+        selection = _selection(allocation, blocks)
+        again = selection in tried
+        if not again:
+            tried[selection] = Reached(selection, goal.figure(allocation.cost), measure(selection, allocation.cost))
+        found = tried[selection]
+        best = _nearest(tried, goal.asked)
+        if best is None and allocation == least:
+            raise UnsupportedError(_out_of_reach(goal, max(each.measured for each in tried.values())))
+        if found.measured >= goal.asked:
+            enough = min(enough, aim)
+        else:
+            too_low = max(too_low, aim)
+        if best is not None and (again or len(tried) >= CANDIDATES or goal.ratio(best.measured) <= CLOSE * asked):
+            return replace(best, candidates=len(tried))
+        aim = _next(aim, goal.ratio(found.measured), asked, too_low, enough)
+
+
+def _next(aim: float, measured: float, asked: float, too_low: float, enough: float) -> float:
+    """Aim so that the gain is what it should be if the prediction is off by the same factor again.
+
+    Kept between the highest aim that was not enough and the lowest that was.
+    """
+    corrected = 1 + (aim - 1) * (asked - 1) / max(measured - 1, 1e-2) * MARGIN
+    if math.isinf(enough):
+        return min(max(corrected, too_low * 1.01), too_low * STRIDE)
+    return corrected if too_low < corrected < enough else (too_low * enough) ** 0.5
+
+
+def _nearest(tried: dict[Selection, Reached], asked: float) -> Reached | None:
+    """Of those that reach the figure the one that goes least beyond it."""
+    return min(
+        (each for each in tried.values() if each.measured >= asked), key=lambda each: each.measured, default=None
+    )
+
+
+def _selection(allocation: Allocation, blocks: Sequence[RatedBlock]) -> Selection:
+    skipped = tuple(each.block for each, skip in zip(blocks, allocation.skipped, strict=True) if skip)
+    return Selection(allocation.counts, skipped)
+
+
+def _out_of_reach(goal: Goal, best: float) -> str:
+    return (
+        f"prune.{goal.name}: asked {goal.asked:g}, but the most that may be removed reaches {best:.3g}; "
+        f"ask for at most that, raise max_removed or lower multiple_of"
+    )

@@ -1,0 +1,180 @@
+"""How long a model will take with other widths: its layers' times from the table, and what is left of the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from compress.prune.cost import Cost, Counts, Floats, Layout, Skips
+from compress.prune.latency_table import LatencyTable, Operator
+from compress.prune.products import Product, one_name, products
+from compress.prune.select import Family
+from targets import Profile
+
+GRID = 8
+"""Widths of an axis at which an operator is measured, at most; between them times are interpolated."""
+
+
+@dataclass(frozen=True)
+class LatencyModel:
+    """What predicts the latency of one model's narrower versions.
+
+    Args:
+        model: as it is now.
+        inputs: as they are timed: batch and sizes.
+        profile: of the model on the runtime.
+    """
+
+    model: nn.Module
+    inputs: Mapping[str, Tensor]
+    profile: Profile
+    table: LatencyTable
+
+    @property
+    def call_s(self) -> float:
+        """Of the model as it is."""
+        return self.profile.call_s
+
+    def cost(self, families: Sequence[Family], blocks: Sequence[str]) -> Cost:
+        """Seconds of one call. Exact for the model as it is, by construction."""
+        found = [each for each in products(self.model, self.inputs) if each.weight is not None]
+        layout = Layout.of(self.model, families, blocks)
+        names = one_name(self.model)
+        columns = np.array(
+            [[layout.column(names.get(each.weight or "", ""), dim) for dim in each.axes] for each in found], np.int64
+        ).reshape(len(found), 2)
+        reachable = _reachable(layout, families)
+        grids = [_grid(each, [reachable[column] for column in pair]) for each, pair in zip(found, columns, strict=True)]
+        points = [_points(each, *grid) for each, grid in zip(found, grids, strict=True)]
+        seconds = self.table.seconds(operator for rows in points for row in rows for operator in row)
+        times = [np.array([[seconds[operator] for operator in row] for row in rows]) for rows in points]
+        return _Latency.of(self.profile, layout, found, columns, grids, times)
+
+
+@dataclass(frozen=True)
+class _Latency:
+    """Sum over products of interpolated times, plus the other operators, which shrink with what the products make.
+
+    Args:
+        columns: the layout's columns of each product's outputs and inputs, shape (products, 2).
+        full: outputs and inputs of each product as it is, shape (products, 2).
+        grids: for each product the ascending widths of its outputs and of its inputs, padded, shape (products, 2, GRID).
+        times: seconds at these, shape (products, GRID, GRID).
+        gone: which products go with which block, shape (blocks, products).
+        made: elements that each product makes, as a share of all, shape (products,).
+        scale: of the table's times, so that they add up to what the profile of the model says at most.
+        shrinking, constant: seconds of the other operators, and of the runtime between them.
+    """
+
+    layout: Layout
+    columns: NDArray[np.int64]
+    full: Floats
+    grids: Floats
+    times: Floats
+    gone: NDArray[np.bool_]
+    made: Floats
+    scale: float
+    shrinking: float
+    constant: float
+
+    @staticmethod
+    def of(
+        profile: Profile,
+        layout: Layout,
+        found: Sequence[Product],
+        columns: NDArray[np.int64],
+        grids: Sequence[Sequence[Sequence[int]]],
+        times: Sequence[Floats],
+    ) -> _Latency:
+        padded = np.full((len(found), 2, GRID), np.inf)
+        filled = np.zeros((len(found), GRID, GRID))
+        for place, (grid, table) in enumerate(zip(grids, times, strict=True)):
+            for side in (0, 1):
+                padded[place, side, : len(grid[side])] = grid[side]
+            filled[place, : table.shape[0], : table.shape[1]] = table
+        now = sum(float(table[-1, -1]) for table in times)
+        layers_s = sum(layer.time_s for layer in profile.layers)
+        layers_s = min(layers_s, profile.call_s) if layers_s else profile.call_s
+        scale = min(1.0, layers_s / now) if now else 1.0
+        elements = np.array([each.outputs * np.prod(each.activations) / max(each.inputs, 1) for each in found], float)
+        return _Latency(
+            layout,
+            columns,
+            np.array([[each.outputs, each.inputs] for each in found], float).reshape(len(found), 2),
+            padded,
+            filled,
+            layout.gone_with([each.module for each in found]),
+            elements / max(elements.sum(), 1.0),
+            scale,
+            layers_s - scale * now,
+            profile.call_s - layers_s,
+        )
+
+    def __call__(self, counts: Counts, skipped: Skips) -> Floats:
+        shares = (self.layout.widths(counts) / self.layout.sizes)[:, self.columns]
+        widths = shares * self.full
+        times = self._interpolated(widths)
+        stays = ~(skipped @ self.gone)
+        products_s = self.scale * (times * stays).sum(1)
+        others_s = self.shrinking * (self.made * shares[:, :, 0] * stays).sum(1)
+        total: Floats = products_s + others_s + self.constant
+        return total
+
+    def _interpolated(self, widths: Floats) -> Floats:
+        """Bilinear between the grid's points, shape (candidates, products)."""
+        above = (widths[..., None] >= self.grids[None]).sum(-1)
+        last = np.isfinite(self.grids).sum(-1) - 1
+        low = np.clip(above - 1, 0, np.maximum(last - 1, 0))
+        high = np.minimum(low + 1, last)
+        place = np.arange(len(self.grids))
+        start = self.grids[place[:, None], np.arange(2), low]
+        end = self.grids[place[:, None], np.arange(2), high]
+        way = np.where(end > start, (widths - start) / np.where(end > start, end - start, 1.0), 0.0)
+        (a, b), (c, d) = (low[..., 0], low[..., 1]), (high[..., 0], high[..., 1])
+        u, v = way[..., 0], way[..., 1]
+        mixed: Floats = (
+            self.times[place, a, b] * (1 - u) * (1 - v)
+            + self.times[place, c, b] * u * (1 - v)
+            + self.times[place, a, d] * (1 - u) * v
+            + self.times[place, c, d] * u * v
+        )
+        return mixed
+
+
+def _reachable(layout: Layout, families: Sequence[Family]) -> list[list[float]]:
+    """For each column of the layout the shares of its width that can be left, ascending."""
+    shares = []
+    for column, size in enumerate(layout.sizes):
+        touching = [row for row in range(len(families)) if layout.lost[row, column]]
+        left = {0.0}
+        for row in touching:
+            left = {gone + layout.lost[row, column] * count for gone in left for count in families[row].counts}
+            if len(left) > 4096:  # many families in one axis: its ends are enough
+                left = {min(left), max(left)}
+        shares.append(sorted((size - gone) / size for gone in left))
+    return shares
+
+
+def _grid(product: Product, shares: Sequence[Sequence[float]]) -> tuple[list[int], list[int]]:
+    """Widths of the outputs and of the inputs at which a product is measured; the inputs of groups follow the outputs."""
+    outputs, inputs = (
+        _thin(sorted({max(1, round(full * share)) for share in side}))
+        for full, side in zip((product.outputs, product.inputs), shares, strict=True)
+    )
+    return outputs, [product.inputs] if product.window is not None and product.window.groups > 1 else inputs
+
+
+def _thin(widths: Sequence[int]) -> list[int]:
+    """At most GRID of them, evenly spread, with the first and the last."""
+    if len(widths) <= GRID:
+        return list(widths)
+    return [widths[round(place)] for place in np.linspace(0, len(widths) - 1, GRID)]
+
+
+def _points(product: Product, outputs: Sequence[int], inputs: Sequence[int]) -> list[list[Operator]]:
+    """The operator at every pair of widths."""
+    return [[Operator.at(product, read, made) for read in inputs] for made in outputs]

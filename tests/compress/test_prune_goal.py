@@ -1,0 +1,57 @@
+import pytest
+
+from compress.prune.blocks import Block
+from compress.prune.goal import CLOSE, Goal, reach
+from compress.prune.select import RatedBlock
+from export.errors import UnsupportedError
+from tests.compress.test_prune_select import family
+
+
+def linear(counts, skipped):
+    """100 at first, 1 less for each channel."""
+    return 100.0 - counts.sum(1)
+
+
+def goal(asked, name="speedup"):
+    return Goal(name, asked, 100.0, lambda families, blocks: linear, lambda *_: 0.0)
+
+
+FAMILIES = [family("a", range(1, 61), max_removed=0.9), family("b", range(1, 41), max_removed=0.9)]
+
+
+def test_a_right_prediction_needs_one_candidate():
+    found = reach(goal(2.0), FAMILIES, (), lambda selection, cost: 100 / cost)
+    assert found.measured == found.predicted == 2.0 and found.candidates == 1
+    assert sum(found.selection.counts) == 50
+
+
+@pytest.mark.parametrize("share", [0.7, 0.85, 1.2])
+def test_a_prediction_that_is_off_is_corrected_and_never_falls_short(share):
+    """Only a part of the predicted gain comes true, or more than it."""
+    found = reach(goal(1.8), FAMILIES, (), lambda selection, cost: 1 + share * (100 / cost - 1))
+    assert 1.8 <= found.measured <= CLOSE * 1.8 and found.candidates <= 4
+    assert found.predicted == pytest.approx(1 + (found.measured - 1) / share)
+
+
+def test_too_much_asked_is_refused_with_the_best_there_is():
+    message = (
+        r"prune.speedup: asked 30, but the most that may be removed reaches 10; "
+        r"ask for at most that, raise max_removed or lower multiple_of"
+    )
+    with pytest.raises(UnsupportedError, match=message):
+        reach(goal(30.0), FAMILIES, (), lambda selection, cost: 100 / cost)
+
+
+def test_a_share_of_channels_is_a_figure_too():
+    found = reach(goal(0.3, "channels_removed"), FAMILIES, (), lambda selection, cost: 1 - cost / 100)
+    assert found.measured == found.predicted == pytest.approx(0.3) and sum(found.selection.counts) == 30
+
+
+def test_a_block_goes_where_it_loses_less():
+    def cost(counts, skipped):
+        return linear(counts, skipped) - 30.0 * skipped[:, 0]
+
+    asked = Goal("speedup", 1.4, 100.0, lambda families, blocks: cost, lambda *_: 0.0)
+    cheap, dear = (RatedBlock(Block("block"), loss) for loss in (1.0, 1e6))
+    assert reach(asked, FAMILIES, [cheap], lambda _, cost: 100 / cost).selection.skipped == (Block("block"),)
+    assert reach(asked, FAMILIES, [dear], lambda _, cost: 100 / cost).selection.skipped == ()
