@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import torch
 from torch import nn
 
 from benchmarks.metrics import Metric
@@ -15,16 +16,17 @@ from export.trace import evaluating
 
 
 def evaluate(model: nn.Module, batches: Iterable[Batch], metric: Metric) -> np.ndarray:
-    """The metric's statistics of every sample, shape (samples, k), from the model in eval mode.
+    """The metric's statistics of every sample, shape (samples, k), from the model in eval mode, on the device it is on.
 
     Raises:
         QualityError: if the first output holds NaN; names the batch.
         InputError: if there is no batch.
     """
     rows = []
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     with evaluating(model):
         for number, (inputs, target) in enumerate(batches, start=1):
-            outputs = call(model, inputs)[0].numpy()
+            outputs = call(model, {name: tensor.to(device) for name, tensor in inputs.items()})[0].cpu().numpy()
             if count := int(np.isnan(outputs).sum()):
                 raise QualityError(
                     f"the torch model gives NaN in batch {number} ({count} of {outputs.size} values); "

@@ -7,7 +7,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -50,6 +50,7 @@ def load_workload(recipe: Recipe) -> Workload:
             "remove the line, or use a metric that does"
         )
     _check_call(workload, where)
+    _check_student(workload, recipe, where)
     for name in ("train", "validation", "calibration", "evaluation"):
         _check_batches(workload, name, where)
     return with_validation(workload, where)
@@ -179,6 +180,31 @@ def _check_call(workload: Workload, where: str) -> None:
         raise InputError(
             f"{where}: the model gives {outputs} output tensors, output_names has {len(workload.output_names)}"
         )
+
+
+def _check_student(workload: Workload, recipe: Recipe, where: str) -> None:
+    if workload.student is None:
+        return
+    first = recipe.steps[0].kind if recipe.steps else "none in torch"
+    if first != "distill":
+        raise InputError(
+            f"{recipe.path.name}: {where} brings a student of its own, so the first step must be distill, found {first}; "
+            "prune it after it was distilled, or leave the student out to prune the original"
+        )
+    student = workload.student
+
+    def shapes() -> list[tuple[torch.Size, ...]]:
+        with torch.no_grad():
+            both = [call(model.eval(), workload.example_inputs) for model in (student, workload.model)]
+        return [tuple(tensor.shape for tensor in outputs) for outputs in both]
+
+    mine, taught = _guarded(shapes, where, "running the student on example_inputs")
+    if mine != taught:
+        raise InputError(f"{where}: the student's outputs have shapes {_listed(mine)}, the model's {_listed(taught)}")
+
+
+def _listed(shapes: Sequence[Sequence[int]]) -> str:
+    return ", ".join(str(tuple(shape)) for shape in shapes)
 
 
 def _check_batches(workload: Workload, name: str, where: str) -> None:

@@ -6,17 +6,22 @@ import io
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from compress.channels_last import has_filters, images_last, order
+from compress.processes import ALONE, Processes
 from compress.read_tensors import read_torch
+from compress.reuse_memory import memory_reused
+from compress.shared_batch_norm import shared_batch_norms
 from compress.workload import Batch, Batches, TensorBatches
 from export.errors import InputError, QualityError
 from export.files import write_whole
@@ -24,6 +29,9 @@ from export.progress import Track, silent
 
 CHECKPOINT_S = 60.0
 """Seconds of work that an interruption may cost."""
+
+Loss = Callable[[dict[str, Tensor], Tensor], Tensor]
+"""Inputs and target of a batch, through the model, to a scalar: a mean over the samples."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,15 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Training:
-    """What a training needs besides the data and the loss. `checkpoint` is the file it resumes from."""
+    """What a training needs besides the data and the loss.
+
+    Args:
+        model: all that is trained; it is trained in place.
+        checkpoint: the file that it resumes from.
+        accumulate: batches whose mean gradient makes one step.
+        precision: bf16 computes matrix products and convolutions in bfloat16; weights stay in float32.
+        processes: those that train together, each on its share of every batch.
+    """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -57,6 +73,9 @@ class Training:
     checkpoint: Path
     description: str
     track: Track = silent
+    accumulate: int = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    processes: Processes = ALONE
 
 
 @dataclass(frozen=True)
@@ -83,54 +102,73 @@ class _Progress:
     done: list[dict[str, Any]] = field(default_factory=list)
 
 
-def train(
-    training: Training,
-    batches: Batches,
-    loss: Callable[[dict[str, Tensor], Tensor], Tensor],
-    validate: Callable[[], float],
-) -> list[Epoch]:
+@dataclass(frozen=True)
+class _Work:
+    """One step, as the first process hands it out: the batches, the learning rate, a seed for the others' dropout."""
+
+    batches: Sequence[Batch]
+    learning_rate: float
+    seed: int
+
+
+def train(training: Training, batches: Batches, loss: Loss, validate: Callable[[], float]) -> list[Epoch]:
     """Train in place and keep the last epoch; every epoch and every minute is kept in `training.checkpoint`.
 
     A pass is drawn from the seed and its number, so a resumed pass has the batches of the interrupted one: those
-    already learnt are drawn again and skipped.
+    already learnt are drawn again and skipped. Only the first process calls this; the others `assist`.
 
     Args:
-        loss: inputs and target of a batch -> scalar, through the model.
         validate: the metric on the validation set, called after each epoch.
 
     Raises:
         QualityError: if the loss is NaN or Inf; names epoch and step.
         InputError: if there are no batches.
     """
-    steps = _count(batches)
-    with torch.random.fork_rng():
-        progress = _resume(training)
-        while progress.epoch < training.schedule.epochs:
-            _train_epoch(training, batches, steps, loss, progress)
-            _finish_epoch(training, progress, validate())
-            _save(training, progress)
+    try:
+        steps = -(-_count(batches) // training.accumulate)
+        with torch.random.fork_rng(), _ready(training):
+            progress = _resume(training)
+            training.processes.tell(_state(training, progress) if training.processes.count > 1 else None)
+            while progress.epoch < training.schedule.epochs:
+                _train_epoch(training, batches, steps, loss, progress)
+                _finish_epoch(training, progress, validate())
+                _save(training, progress)
+    finally:
+        training.processes.tell(None)
     return [Epoch(**epoch) for epoch in progress.done]
 
 
-def _train_epoch(
-    training: Training,
-    batches: Batches,
-    steps: int,
-    loss: Callable[[dict[str, Tensor], Tensor], Tensor],
-    progress: _Progress,
-) -> None:
+def assist(training: Training, loss: Loss) -> None:
+    """Take part in the first process's `train`, until it is done: the same model is trained here, in place."""
+    processes = training.processes
+    with torch.random.fork_rng(), _ready(training):
+        state = processes.tell()
+        if state is None:
+            return
+        _load(training, torch.load(io.BytesIO(state), map_location="cpu", weights_only=True))
+        training.model.train()
+        while (work := processes.tell()) is not None:
+            torch.manual_seed(work.seed + processes.rank)
+            _learn(training, loss, work)
+
+
+def _train_epoch(training: Training, batches: Batches, steps: int, loss: Loss, progress: _Progress) -> None:
     """The steps of the epoch that are not done yet."""
     training.model.train()
     saved_s = time.monotonic()
     title = f"{training.description}: epoch {progress.epoch + 1} of {training.schedule.epochs}"
-    for inputs, target in training.track(_remaining(training, batches, progress), title, steps - progress.step):
+    groups = _groups(_remaining(training, batches, progress), training.accumulate)
+    for group in training.track(groups, title, steps - progress.step):
         started = time.monotonic()
-        _set_learning_rate(training, progress, steps)
-        value = loss(inputs, target)
-        _refuse_not_finite(value.item(), training, progress, steps)
-        _step(training, value)
-        progress.loss_sum += value.item() * len(target)
-        progress.samples += len(target)
+        done = progress.epoch + (progress.step + 0.5) / steps
+        work = _Work(
+            group, training.schedule.at(done), training.seed + 7_919 * (progress.epoch * steps + progress.step)
+        )
+        value = _learn(training, loss, training.processes.tell(work))
+        _refuse_not_finite(value, training, progress, steps)
+        samples = sum(len(target) for _, target in group)
+        progress.loss_sum += value * samples
+        progress.samples += samples
         progress.step += 1
         progress.seconds += time.monotonic() - started
         if time.monotonic() - saved_s > CHECKPOINT_S:
@@ -138,12 +176,63 @@ def _train_epoch(
             saved_s = time.monotonic()
 
 
-def _step(training: Training, loss: Tensor) -> None:
+def _learn(training: Training, loss: Loss, work: _Work) -> float:
+    """One step of the optimizer, the same on every process; the mean loss of its samples. None is made if that is NaN."""
+    for group in training.optimizer.param_groups:
+        group["lr"] = work.learning_rate
     training.optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    if training.gradient_clip is not None:
-        nn.utils.clip_grad_norm_(training.model.parameters(), training.gradient_clip)
-    training.optimizer.step()
+    value = _sum_over_processes(training, _backward(training, loss, work.batches))
+    if math.isfinite(value):
+        if training.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(training.model.parameters(), training.gradient_clip)
+        training.optimizer.step()
+    return value
+
+
+def _backward(training: Training, loss: Loss, batches: Sequence[Batch]) -> float:
+    """Leave this process's part of the mean loss's gradient in the parameters; its part of the mean loss."""
+    samples, mean = sum(len(target) for _, target in batches), 0.0
+    kind, bf16 = training.processes.device.type, training.precision == "bf16"
+    channels_last = has_filters(training.model)
+    for batch in batches:
+        (inputs, target), share = training.processes.share(batch)
+        weight = share * len(batch[1]) / samples
+        with torch.autocast(kind, torch.bfloat16, enabled=bf16):
+            value = loss(images_last(inputs) if channels_last else inputs, target) * weight
+        value.backward()  # type: ignore[no-untyped-call]
+        mean += value.item()
+    return mean
+
+
+def _sum_over_processes(training: Training, loss: float) -> float:
+    """Add up the gradients of all processes, and their losses beside them: one message a step."""
+    if training.processes.count == 1:
+        return loss
+    gradients = [parameter.grad for parameter in training.model.parameters() if parameter.grad is not None]
+    flat = torch.cat([*(gradient.flatten() for gradient in gradients), gradients[0].new_tensor([loss])])
+    *summed, total = torch.split(training.processes.sum(flat), [*(gradient.numel() for gradient in gradients), 1])
+    for gradient, whole in zip(gradients, summed, strict=True):
+        gradient.copy_(whole.view_as(gradient))
+    return float(total)
+
+
+@contextmanager
+def _ready(training: Training) -> Iterator[None]:
+    """The model where and how it trains fastest; afterwards on the CPU in the usual order."""
+    model, processes = training.model, training.processes
+    model.to(processes.device)
+    order(model, torch.channels_last)
+    try:
+        with memory_reused(), shared_batch_norms(model, processes):
+            yield
+    finally:
+        model.to("cpu")
+        order(model, torch.contiguous_format)
+
+
+def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    while group := list(islice(batches, size)):
+        yield group
 
 
 def _finish_epoch(training: Training, progress: _Progress, validation: float) -> None:
@@ -165,7 +254,7 @@ def _remaining(training: Training, batches: Batches, progress: _Progress) -> Ite
     resumed_at = torch.get_rng_state()
     _seed(training.seed + 1_000_003 * (progress.epoch + 1))
     whole = iter(batches.at_pass(progress.epoch) if isinstance(batches, TensorBatches) else batches)
-    for _ in islice(whole, progress.step):
+    for _ in islice(whole, progress.step * training.accumulate):
         pass
     if progress.step:
         torch.set_rng_state(resumed_at)
@@ -177,12 +266,6 @@ def _seed(seed: int) -> None:
     torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
-
-
-def _set_learning_rate(training: Training, progress: _Progress, steps: int) -> None:
-    middle_of_step = progress.epoch + (progress.step + 0.5) / steps
-    for group in training.optimizer.param_groups:
-        group["lr"] = training.schedule.at(middle_of_step)
 
 
 def _refuse_not_finite(loss: float, training: Training, progress: _Progress, steps: int) -> None:
@@ -203,6 +286,10 @@ def _count(batches: Batches) -> int:
 
 
 def _save(training: Training, progress: _Progress) -> None:
+    write_whole(training.checkpoint, _state(training, progress))
+
+
+def _state(training: Training, progress: _Progress) -> bytes:
     content = io.BytesIO()
     state = {
         "model": training.model.state_dict(),
@@ -211,14 +298,17 @@ def _save(training: Training, progress: _Progress) -> None:
         "random": torch.get_rng_state(),
     }
     torch.save(state, content)
-    write_whole(training.checkpoint, content.getvalue())
+    return content.getvalue()
 
 
 def _resume(training: Training) -> _Progress:
     """Put model, optimizer and random numbers where the interrupted training was; a new start without a checkpoint."""
     if not training.checkpoint.exists():
         return _Progress()
-    state = read_torch(training.checkpoint)
+    return _load(training, read_torch(training.checkpoint))
+
+
+def _load(training: Training, state: Mapping[str, Any]) -> _Progress:
     training.model.load_state_dict(state["model"])
     training.optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["random"])

@@ -95,6 +95,8 @@ class Workload:
         class_names: what the report calls the classes 0, 1, ...; empty, they go by their numbers.
         baseline: the metric that the original is known to reach on `evaluation`; the run stops if it does not.
         baseline_tolerance: how far from `baseline` the measured value may be.
+        student: a smaller network with the same inputs and outputs, trained or not; `distill` is then the first step,
+            and starts from it instead of the original.
     """
 
     model: nn.Module
@@ -110,6 +112,7 @@ class Workload:
     class_names: tuple[str, ...] = ()
     baseline: float | None = None
     baseline_tolerance: float = 0.0
+    student: nn.Module | None = None
 
 
 def to_numpy(inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

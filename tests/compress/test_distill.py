@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -302,12 +303,130 @@ def test_nothing_to_train(tmp_path: Path) -> None:
         ("momentum", 1, "momentum must be at least 0 and below 1, found 1"),
         ("weight_decay", -1, "weight_decay must be from 0 to 1, found -1"),
         ("gradient_clip", 0, "gradient_clip must be above 0 or null, found 0"),
+        ("dkd_alpha", -1, "dkd_alpha must be 0 or more, found -1"),
+        ("dkd_beta", -1, "dkd_beta must be 0 or more, found -1"),
+        ("hint_weight", -1, "hint_weight must be 0 or more, found -1"),
+        ("accumulate", 0, "accumulate must be 1 or more, found 0"),
         ("warmup_epochs", 10, r"warmup_epochs must be at least 0 and below epochs \(10\), found 10"),
     ],
 )
 def test_impossible_values(field: str, value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Distill(**{field: value})  # type: ignore[arg-type]
+
+
+def test_fields_that_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="cache_teacher keeps logits only, and hints: features needs the teacher's in"):
+        Distill(cache_teacher=True, hints="features")
+    with pytest.raises(ValueError, match="control: true compares with training without the teacher, and teacher_weigh"):
+        Distill(control=True, teacher_weight=0)
+
+
+def test_control_is_the_same_training_without_the_teacher(tmp_path: Path) -> None:
+    teacher = Network(0)
+    Distill(8, 0.1, teacher_weight=0).apply(teacher, context(tmp_path / "teacher"))
+    step = Distill(2, 0.05, control=True)
+    told = step.apply(Network(1), context(tmp_path / "both", teacher=teacher)).facts
+    alone = Distill(2, 0.05, teacher_weight=0).apply(Network(1), context(tmp_path / "alone", teacher=teacher)).facts
+    distilled = Distill(2, 0.05).apply(Network(1), context(tmp_path / "distilled", teacher=teacher))
+    assert told["validation"] == distilled.facts["validation"]
+    assert told["control"]["validation"] == alone["validation"]
+    best = Accuracy().value(evaluate(teacher, tensor_batches(2), Accuracy()))
+    assert told["teacher_validation"] == best
+    gain = told["validation"] - alone["validation"]
+    assert told["gain_over_control"] == pytest.approx(gain)
+    assert told["gap_recovered"] == pytest.approx(gain / (best - alone["validation"]))
+
+
+def test_no_gap_nothing_recovered(tmp_path: Path) -> None:
+    """The student is the teacher, and a learning rate of almost zero leaves it so."""
+    step = Distill(1, 1e-9, control=True)
+    same = nn.Linear(4, 2).eval()
+    told = step.apply(same, context(tmp_path, teacher=same)).facts
+    assert told["gain_over_control"] == 0
+    assert told["gap_recovered"] is None
+
+
+def test_interrupted_control_ends_bit_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """2 epochs of 8 steps each: 20 is in the control's first."""
+    monkeypatch.setattr(training, "CHECKPOINT_S", -1.0)
+    step = Distill(2, 0.05, control=True)
+    whole = step.apply(Network(1), context(tmp_path / "whole"))
+    with pytest.raises(KeyboardInterrupt):
+        step.apply(Network(1), context(tmp_path / "cut", track=Interrupting(20)))
+    resumed = step.apply(Network(1), context(tmp_path / "cut"))
+    assert resumed.facts["control"]["validation"] == whole.facts["control"]["validation"]
+    assert resumed.facts["epochs"] == whole.facts["epochs"]
+    assert weights_hash(resumed.model) == weights_hash(whole.model)
+
+
+def test_accumulated_batches_make_the_step_of_one_large_batch(tmp_path: Path) -> None:
+    """60 samples by 8: steps of 24, 24 and 12 samples, the last batch of 4 weighing half of a whole one."""
+
+    def trained(size: int, accumulate: int) -> nn.Linear:
+        torch.manual_seed(0)
+        student = nn.Linear(4, 2)
+        x, target = samples()
+        work = workload(TensorBatches({"x": x}, target, batch_size=size, shuffle=True))
+        result = Distill(2, 0.1, accumulate=accumulate).apply(student, context(tmp_path / f"{size}", work))
+        assert result.facts["samples_per_s"] > 0
+        return student
+
+    few, many = trained(24, 1), trained(8, 3)
+    torch.testing.assert_close(many.weight, few.weight, rtol=1e-5, atol=1e-6)
+
+
+def test_precision_is_what_the_machine_does_natively(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {}
+    for features in ("avx2", "bf16"):
+        monkeypatch.setattr("compress.distill.instruction_sets", lambda features=features: frozenset({features}))
+        student = nn.Linear(4, 2)
+        with torch.no_grad():
+            student.weight.fill_(0.3)
+        facts = Distill(1, 0.1).apply(student, context(tmp_path / features)).facts
+        found[facts["precision"]] = student.weight.detach()
+        assert student.weight.dtype == torch.float32
+    assert found.keys() == {"fp32", "bf16"}
+    assert 0 < (found["fp32"] - found["bf16"]).abs().max() < 0.01
+
+
+def test_kept_answers_of_the_teacher_are_used_again(tmp_path: Path) -> None:
+    step, kept = Distill(2, 0.05, cache_teacher=True), tmp_path / "kept"
+    teacher = Network(0).eval()
+    first = step.apply(Network(1), replace(context(tmp_path / "first", teacher=teacher), kept=kept))
+    files = {file: file.stat().st_mtime_ns for file in kept.rglob("*.npy")}
+    assert len(files) == 16, "two passes of 8 batches, each augmented anew"
+    again = step.apply(Network(1), replace(context(tmp_path / "again", teacher=teacher), kept=kept))
+    assert {file: file.stat().st_mtime_ns for file in kept.rglob("*.npy")} == files
+    assert weights_hash(again.model) == weights_hash(first.model)
+
+
+def test_decoupled_loss_trains(tmp_path: Path) -> None:
+    facts = Distill(3, 0.05, loss="dkd").apply(Network(1), context(tmp_path)).facts
+    assert facts["epochs"][-1]["loss"] < facts["epochs"][0]["loss"]
+
+
+def test_convolutions_resume_bit_equal_and_come_back_in_their_usual_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are trained channels last; 2 epochs of 8 steps, stopped before the 11th, with projections beside them."""
+    monkeypatch.setattr(training, "CHECKPOINT_S", -1.0)
+    x, target = samples()
+    batches = TensorBatches({"input": x.reshape(60, 1, 2, 2)}, target, batch_size=8, shuffle=True)
+    work = workload(batches, validation=batches, example_inputs={"input": x[:2].reshape(2, 1, 2, 2)})
+
+    def network(width: int) -> nn.Sequential:
+        torch.manual_seed(width)
+        norm = nn.BatchNorm2d(width)
+        return nn.Sequential(nn.Conv2d(1, width, 2, padding=1), norm, nn.Conv2d(width, 2, 3), nn.Flatten())
+
+    step, teacher = Distill(2, 0.05, hints="features"), network(6).eval()
+    whole = step.apply(network(4), context(tmp_path / "whole", work, teacher=teacher)).model
+    with pytest.raises(KeyboardInterrupt):
+        step.apply(network(4), context(tmp_path / "cut", work, Interrupting(10), teacher))
+    resumed = step.apply(network(4), context(tmp_path / "cut", work, teacher=teacher)).model
+    assert weights_hash(resumed) == weights_hash(whole)
+    assert all(parameter.is_contiguous() for parameter in resumed.parameters())
 
 
 def test_evaluate_gives_the_rows_of_every_sample_and_leaves_the_mode() -> None:
