@@ -155,6 +155,26 @@ class Footprint:
 
 
 @dataclass(frozen=True)
+class GivenBack:
+    """A layer that a mixed scheme runs in float again, and what that is about.
+
+    Args:
+        layer: the node's name in the ONNX model.
+        module: the path of the module that it comes from, where that is known.
+        signal_to_noise_db: of the model's output when this layer alone runs in 8 bits.
+        metric_change: of the metric on validation samples when this layer alone runs in 8 bits, through ONNX Runtime.
+        price_s: seconds a call that the layer takes more than in 8 bits, by the target's profiler; None where it does not tell.
+    """
+
+    layer: str
+    module: str
+    operator: str
+    signal_to_noise_db: float
+    metric_change: float
+    price_s: float | None = None
+
+
+@dataclass(frozen=True)
 class Row:
     """One engine: a model after some stage, compiled by one target with one scheme."""
 
@@ -176,6 +196,8 @@ class Row:
     """Where the time of one inference goes, from the runtime's own profiler, in the order of execution."""
     findings: tuple[str, ...] = ()
     """What is wrong with the engine's answers, a sentence each: remembered, skipped, not those of the accuracy run."""
+    given_back: tuple[GivenBack, ...] = ()
+    """The layers that accuracy control returned to float, the costliest first."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Path relative to the run's folder -> sha256."""
 

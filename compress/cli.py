@@ -60,25 +60,31 @@ def run(
 
     from benchmarks.render.terminal import print_report
     from compress import pipeline
+    from compress.companion import accompany
+    from compress.processes import together
     from compress.recipe import load_recipe
     from compress.show import Terminal
 
     console = Console()
-    folder = out or Path("runs") / load_recipe(recipe, overrides or ()).name
-    try:
-        with Terminal(console) as show:
-            report = pipeline.run(
-                recipe,
-                folder,
-                overrides or (),
-                skip_unavailable=skip_unavailable,
-                show=show,
-                command=shlex.join(["compress", *sys.argv[1:]]),
-            )
-    except KeyboardInterrupt as interrupt:
-        raise Interrupted(
-            f"interrupted: finished parts are kept in {folder}; run the same command to continue"
-        ) from interrupt
+    with together() as processes:
+        if processes.rank > 0:
+            accompany(recipe, overrides or (), processes)
+            raise typer.Exit
+        folder = out or Path("runs") / load_recipe(recipe, overrides or ()).name
+        try:
+            with Terminal(console) as show:
+                report = pipeline.run(
+                    recipe,
+                    folder,
+                    overrides or (),
+                    skip_unavailable=skip_unavailable,
+                    show=show,
+                    command=shlex.join(["compress", *sys.argv[1:]]),
+                )
+        except KeyboardInterrupt as interrupt:
+            raise Interrupted(
+                f"interrupted: finished parts are kept in {folder}; run the same command to continue"
+            ) from interrupt
     print_report(report, console, folder)
     raise typer.Exit(pipeline.exit_code(report))
 
@@ -95,6 +101,35 @@ def check(recipe: RecipeFile, overrides: Overrides = None) -> None:
     print_plan(plan, Console())
     if any(target.compiles for target in plan.targets):
         raise typer.Exit(3)
+
+
+@app.command()
+def sensitivity(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write sensitivity.json and sensitivity.html there.", show_default="runs/NAME-sensitivity"),
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Validation samples to rank on.")] = 128,
+) -> None:
+    """Which layers suffer most when they alone are pruned or quantized; cheap enough to run first."""
+    from rich.console import Console
+
+    from benchmarks.render.sensitivity import print_sensitivity, sensitivity_html
+    from benchmarks.report import write_text_whole
+    from compress.sensitivity import sensitivity as rank_layers
+    from compress.show import Terminal
+
+    console = Console()
+    with Terminal(console) as show:
+        found = rank_layers(recipe, overrides or (), samples, show)
+    print_sensitivity(found, console)
+    folder = out or Path("runs") / f"{found.name}-sensitivity"
+    folder.mkdir(parents=True, exist_ok=True)
+    found.write(folder / "sensitivity.json")
+    write_text_whole(folder / "sensitivity.html", sensitivity_html(found))
+    typer.echo(f"written: {folder / 'sensitivity.html'}, {folder / 'sensitivity.json'}")
 
 
 @app.command()

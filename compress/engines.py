@@ -1,9 +1,8 @@
-"""ONNX model + scheme -> a compiled engine kept in the run's folder, reused while all that went into it is the same."""
+"""ONNX model + scheme -> Q/DQ model -> compiled engine, kept in the run's folder, reused while all that went into it is the same."""
 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -22,42 +21,54 @@ from targets import Engine, Scheme, Target
 ENGINE = "engine.json"
 
 
-def compiled(
+def quantized(
     directory: RunDirectory,
-    place: str,
-    model: OnnxModel,
     target: Target,
+    model: OnnxModel,
     scheme: Scheme,
     calibration: Iterable[dict[str, np.ndarray]],
-    calibration_key: str = "",
-) -> Engine:
-    """Quantize `model` as the scheme says, compile it, and keep the artifact at `place` in the run's folder.
+    calibration_key: str,
+) -> OnnxModel:
+    """`model` with the Q/DQ nodes of one of the target's schemes; the model itself where the scheme inserts none.
 
     Args:
-        calibration_key: stands for the calibration samples in the artifact's key.
+        calibration_key: stands for the calibration samples in the part's key.
 
     Raises:
-        UnsupportedError: if the quantizer or the target refuses the model.
+        UnsupportedError, QualityError: if the quantizer refuses the model or its data.
     """
+    if scheme.quantizer == "none":
+        return model
     key = {
-        "toolkit": __version__,
-        "versions": library_versions(),
-        "instruction_sets": fingerprint()["instruction_sets"],
+        **surroundings(),
         "model": sha256_of(model.path),
-        "target": target.name,
-        "fields": _plain(target),
         "scheme": asdict(scheme),
         "calibration": calibration_key if scheme.needs_calibration else "",
     }
 
     def build(folder: Path) -> None:
-        with tempfile.TemporaryDirectory(prefix="compress-") as scratch:
-            quantized = (
-                model
-                if scheme.quantizer == "none"
-                else quantize_model(model, calibration, scheme, Path(scratch) / "quantized.onnx")
-            )
-            engine = target.compile(quantized, scheme, folder)
+        quantize_model(model, calibration, scheme, folder / "model.onnx")
+
+    folder, _ = directory.part(f"stages/quantize-{target.name}-{scheme.name}", key, build)
+    return OnnxModel.read(folder / "model.onnx")
+
+
+def compiled(directory: RunDirectory, place: str, model: OnnxModel, target: Target, scheme: Scheme) -> Engine:
+    """Compile a model that holds what `scheme` inserts, and keep the artifact at `place` in the run's folder.
+
+    Raises:
+        UnsupportedError: if the target refuses the model.
+    """
+    key = {
+        **surroundings(),
+        "model": sha256_of(model.path),
+        "target": target.name,
+        "fields": _plain(target),
+        "scheme": asdict(scheme),
+    }
+
+    def build(folder: Path) -> None:
+        engine = target.compile(model, scheme, folder)
         write_text_whole(folder / ENGINE, json.dumps(engine.to_json(folder), indent=1))
 
     folder, _ = directory.part(place, key, build)
@@ -67,6 +78,15 @@ def compiled(
 def shipped_files(engine: Engine, run_folder: Path) -> Mapping[str, str]:
     """What ships of an engine: path relative to the run's folder -> sha256."""
     return {file.relative_to(run_folder).as_posix(): sha256_of(file) for file in engine.files}
+
+
+def surroundings() -> dict[str, Any]:
+    """What every part depends on besides its own inputs."""
+    return {
+        "toolkit": __version__,
+        "versions": library_versions(),
+        "instruction_sets": fingerprint()["instruction_sets"],
+    }
 
 
 def _plain(target: Target) -> Any:

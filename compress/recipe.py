@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
@@ -184,13 +184,14 @@ def recipe_schema() -> dict[str, Any]:
     """The recipe's JSON Schema (draft 2020-12), for editors."""
     schema = TypeAdapter(_strict(_Top)).json_schema()
     schema["title"] = "edge-compress recipe"
+    nested: dict[str, Any] = {}
     for key, kind in (("export", Export), ("benchmark", Benchmark), ("budget", Budget)):
-        schema["properties"][key] = _inline_schema(kind)
+        schema["properties"][key] = _inline_schema(kind, nested)
     for key, table, lookup in (("steps", STEPS, _step_class), ("targets", TARGETS, target_class)):
         choices = [
             {
                 "type": "object",
-                "properties": {name: _inline_schema(lookup(name))},
+                "properties": {name: _inline_schema(lookup(name), nested)},
                 "required": [name],
                 "additionalProperties": False,
             }
@@ -198,11 +199,15 @@ def recipe_schema() -> dict[str, Any]:
         ]
         schema["properties"][key] = {"type": "array", "items": {"anyOf": [*choices, {"enum": list(table)}]}}
     schema["properties"]["targets"]["minItems"] = 1
+    if nested:
+        schema["$defs"] = nested
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _inline_schema(kind: type[Any]) -> dict[str, Any]:
+def _inline_schema(kind: type[Any], nested: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a class of settings; those within it go to `nested`, where its references look."""
     schema = TypeAdapter(_strict(kind)).json_schema()
+    nested.update(schema.pop("$defs", {}))
     return schema | {"description": (kind.__doc__ or "").strip().partition("\n\n")[0]}
 
 
@@ -232,8 +237,9 @@ def _check(kind: type[Any], value: Any, place: Place, source: YamlSource, proble
 
 def _sentence(kind: type[Any], error: dict[str, Any], place: Place, source: YamlSource) -> str:
     inner = tuple(part for part in error["loc"] if not isinstance(part, str) or "[" not in part)
-    known = sorted(entry.name for entry in dataclasses.fields(kind))
-    if error["type"] == "unexpected_keyword_argument":
+    unknown_key = error["type"] == "unexpected_keyword_argument"
+    known = _known_keys(kind, inner[:-1] if unknown_key else inner)
+    if unknown_key:
         where, key = source.where((*place, *inner)), str(inner[-1])
         near = difflib.get_close_matches(key, known, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
@@ -247,6 +253,15 @@ def _sentence(kind: type[Any], error: dict[str, Any], place: Place, source: Yaml
         return f"{where}: {at}: expected keys ({', '.join(known)}), found {error['input']!r}"
     allowed = str(error["msg"]).replace("Input should be", "must be")
     return f"{where}: {at}: {allowed}, found {error['input']!r}"
+
+
+def _known_keys(kind: type[Any], path: Place) -> list[str]:
+    """The keys at a place within a class of settings; those of the innermost class on the way there."""
+    for part in path:
+        declared = get_type_hints(kind).get(str(part))
+        within = [each for each in (declared, *get_args(declared)) if dataclasses.is_dataclass(each)]
+        kind = cast("type[Any]", within[0]) if within else kind
+    return sorted(entry.name for entry in dataclasses.fields(kind))
 
 
 def _choices(

@@ -1,9 +1,9 @@
-"""Choosing what ships, and judging it against the budget. Pure functions over measured values."""
+"""Judging what ships against the budget. Pure functions over measured values."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,10 +11,8 @@ from benchmarks.classification import broken_classes, worst_class
 from benchmarks.render.wording import MetricWording, duration, ratio
 from benchmarks.report import Decision, Interval, Row, Score, Verdict
 from benchmarks.stability import unstable
+from compress.choice import ROUNDING
 from compress.recipe import Budget
-
-ROUNDING = 1e-9
-"""A drop of 3 in 60 samples is 0.05 and a little in floating point."""
 
 ON_THE_LIMIT = 0.05
 """Share of the half-width within which a value lies on the limit: 400 times the evidence would have to decide it."""
@@ -23,68 +21,6 @@ NAMED = 3
 """Broken classes that are named one by one."""
 
 State = Literal["kept", "missed", "undecided", "rejected"]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One scheme of the final model, measured on validation data.
-
-    Args:
-        drop: loss of the metric against the original, positive where it is worse.
-        faster_than_fp32: against the same final model in the same runtime's FP32, measured beside it.
-        findings: what is wrong with its answers, a sentence each; a scheme that has one never ships.
-    """
-
-    scheme: str
-    drop: float
-    faster_than_fp32: Interval
-    findings: tuple[str, ...] = ()
-
-
-def drop_of(score: Score, higher_is_better: bool) -> float:
-    """Loss of the metric against the original; negative where the metric got better."""
-    if score.difference is None:
-        return 0.0
-    return -score.difference.value if higher_is_better else score.difference.value
-
-
-def choose(trials: Sequence[Trial], fp32: str, budget: Budget) -> tuple[str, str]:
-    """The scheme that ships, and why.
-
-    The fastest scheme that keeps the metric within the budget on validation data and whose 95 % interval is wholly
-    faster than the same model in FP32; FP32 where there is none. Where the final model in FP32 itself misses the budget
-    there, the steps before have spent it, not the schemes: these are then held to the same limit against that model.
-
-    Args:
-        trials: every scheme that ran, FP32 among them.
-        fp32: name of the FP32 scheme.
-    """
-    limit = budget.metric_drop
-    others = [trial for trial in trials if trial.scheme != fp32]
-    lost = next(trial.drop for trial in trials if trial.scheme == fp32)
-    spent = lost if limit is not None and lost > limit + ROUNDING else 0.0
-    sound = [trial for trial in others if not trial.findings]
-    accurate = [trial for trial in sound if limit is None or trial.drop - spent <= limit + ROUNDING]
-    faster = [trial for trial in accurate if trial.faster_than_fp32.low > 1.0]
-    against = f" (held against the final model in FP32, which itself loses {spent:.4f} there)" if spent else ""
-    if faster:
-        best = max(faster, key=lambda trial: trial.faster_than_fp32.value)
-        return best.scheme, f"fastest of {len(trials)} schemes inside the budget on validation data{against}"
-    if not others:
-        return fp32, "no other scheme was offered or could be built"
-    if not sound:
-        return fp32, f"the answers of every other scheme are wrong: {others[0].scheme}: {others[0].findings[0]}"
-    if not accurate:
-        least = min(sound, key=lambda trial: trial.drop)
-        return fp32, (
-            f"every faster scheme lost more than {limit:g} on validation data{against}; "
-            f"the best, {least.scheme}, {least.drop - spent:.4f}"
-        )
-    quickest = max(accurate, key=lambda trial: trial.faster_than_fp32.value).faster_than_fp32
-    return fp32, (
-        f"no accurate scheme beat FP32 beyond the measuring interval (best {quickest.value:.2f}x, "
-        f"from {quickest.low:.2f}x)"
-    )
 
 
 def judge(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from types import TracebackType
@@ -16,6 +16,8 @@ from export.model import OnnxModel, TensorSpec
 
 Arrays = dict[str, np.ndarray]
 
+Ranges = Literal["minmax", "percentile", "entropy", "mse"]
+
 
 @dataclass(frozen=True)
 class Scheme:
@@ -23,19 +25,36 @@ class Scheme:
 
     `name` is unique within a target and names the artifact's folder. `quantizer` says who inserts the
     Q/DQ nodes ("none" leaves the ONNX model as it is: the precision is then a compile option). NNCF chooses the types
-    and symmetry of activations itself, by the kind of network; it takes `reduce_range` alone.
+    and symmetry of activations itself, by the kind of network; of what says where Q/DQ nodes go it takes `reduce_range`
+    alone. The fields from `ranges` on are done by this toolkit, whoever inserted the nodes.
+
+    Args:
+        mode: "static" ranges of activations from calibration data, "dynamic" ones at run time, or "weights": activations
+            stay float, and only what is stored shrinks.
+        weight_bits: 4 stores values from -8 to 7.
+        ranges: how a static range is chosen from the values that the calibration data gives.
+        bias_correction: put the mean error of each weighted layer's output into its bias.
+        adaround: choose for each weight whether to round up or down, so that the layer's output stays.
+        equalize: give neighbouring convolutions like ranges of weights first (for depthwise networks).
+        smooth: alpha of SmoothQuant: how much of the activations' outliers goes into the weights; 0 leaves them.
     """
 
     name: str
-    precision: Literal["fp32", "fp16", "bf16", "int8"]
+    precision: Literal["fp32", "fp16", "bf16", "int8", "int4"]
     quantizer: Literal["none", "onnxruntime", "nncf"] = "none"
-    mode: Literal["static", "dynamic"] = "static"
+    mode: Literal["static", "dynamic", "weights"] = "static"
     activations: Literal["uint8", "int8"] = "uint8"
     weights: Literal["uint8", "int8"] = "int8"
     symmetric_activations: bool = False
     per_channel: bool = True
     reduce_range: bool = False
     quantize_bias: bool = True
+    weight_bits: Literal[4, 8] = 8
+    ranges: Ranges = "minmax"
+    bias_correction: bool = False
+    adaround: bool = False
+    equalize: bool = False
+    smooth: float = 0.0
     why: str = ""
 
     @property
@@ -44,6 +63,22 @@ class Scheme:
 
 
 FP32 = Scheme("fp32", "fp32", why="the runtime's own gain, without compression")
+
+
+def on_request(static: Scheme) -> tuple[Scheme, ...]:
+    """Variants of a target's static INT8 that a recipe may name: each takes longer to make, and few networks need it."""
+    return (
+        replace(static, name="int8-adaround", adaround=True, why="weights rounded for the layer's output"),
+        replace(static, name="int8-equalized", equalize=True, why="for depthwise networks whose channels differ much"),
+        replace(
+            static,
+            name="w4a8",
+            precision="int4",
+            weight_bits=4,
+            adaround=True,
+            why="weights of 4 bits for kernels of 8",
+        ),
+    )
 
 
 @dataclass(frozen=True)

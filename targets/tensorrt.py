@@ -82,6 +82,8 @@ class TensorRt:
             activations="int8",
             symmetric_activations=True,
             quantize_bias=False,
+            ranges="mse",
+            bias_correction=True,
             why="signed and symmetric, bias in float: the only Q/DQ form that TensorRT's parser takes",
         )
         return (fp16, int8, FP32)

@@ -17,6 +17,14 @@ _TITLES = {
     "epochs": "Training, epoch by epoch",
     "exactness": "largest difference to the same network with zeroed channels",
     "samples_per_s": "training samples per second",
+    "validation": "metric on validation samples",
+    "measured_over_predicted": "measured over predicted",
+    "measured_over_macs_ratio": "measured over the ratio of multiply-accumulates",
+    "skipped_blocks": "whole blocks that went",
+    "rounds": "Pruning, round by round",
+    "control": "the same training without the teacher",
+    "gain_over_control": "gain over training without the teacher",
+    "gap_recovered": "share of the remaining gap to the teacher that it closed",
 }
 
 

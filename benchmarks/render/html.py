@@ -23,6 +23,7 @@ from benchmarks.render.charts_latency import block_chart, distribution_chart, la
 from benchmarks.render.charts_trade_off import accuracy_latency_chart
 from benchmarks.render.claims import unstable_lines, wrong_answers
 from benchmarks.render.facts import fact_pairs, fact_tables
+from benchmarks.render.given_back import given_back_table
 from benchmarks.render.tables import Table, batch_table, engine_table
 from benchmarks.render.tables_detail import (
     answer_table,
@@ -65,7 +66,7 @@ class LayerSection:
 def report_html(report: Report) -> str:
     """The whole report: verdict first, then charts, tables, stages and how it was made."""
     accuracy = accuracy_latency_chart(report)
-    return _page(
+    return page_of(
         "report.html.j2",
         title=report.name,
         report=report,
@@ -73,13 +74,14 @@ def report_html(report: Report) -> str:
         cards=[card(report, verdict) for verdict in report.verdicts],
         unstable=unstable_lines(report),
         wrong=wrong_answers(report),
-        accuracy=_chart(accuracy, "chart-accuracy") if accuracy else None,
+        accuracy=chart_markup(accuracy, "chart-accuracy") if accuracy else None,
         waterfalls=_target_charts(report, waterfall_chart, "chart-steps"),
         engines=engine_table(report),
         distributions=_target_charts(report, distribution_chart, "chart-distribution"),
         tails=tail_table(report),
         blocks=_target_charts(report, block_chart, "chart-blocks"),
         batches=batch_table(report),
+        given_back=given_back_table(report),
         throughputs=_target_charts(report, throughput_chart, "chart-throughput"),
         throughput=throughput_table(report),
         layers=_layer_sections(report),
@@ -99,16 +101,17 @@ def report_html(report: Report) -> str:
 def comparison_html(comparison: Comparison) -> str:
     """Several runs side by side: what may not be compared first, then the ratios, then every figure."""
     ratios = shipped_ratios(comparison)
-    return _page(
+    return page_of(
         "comparison.html.j2",
         title=" · ".join(comparison.runs),
         comparison=comparison,
         table=comparison_table(comparison),
-        chart=_chart(ratio_chart(ratios), "chart-ratios") if ratios else None,
+        chart=chart_markup(ratio_chart(ratios), "chart-ratios") if ratios else None,
     )
 
 
-def _page(template: str, **values: Any) -> str:
+def page_of(template: str, **values: Any) -> str:
+    """One of the templates as a page that needs nothing else: styles and plotly are inlined."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -116,7 +119,7 @@ def _page(template: str, **values: Any) -> str:
     return environment.get_template(template).render(css=css, plotlyjs=Markup(get_plotlyjs()), **values)
 
 
-def _chart(figure: go.Figure, name: str, still: bool = False) -> Markup:
+def chart_markup(figure: go.Figure, name: str, still: bool = False) -> Markup:
     """A figure as markup; a still one answers to no touch, so that a finger on it scrolls the page."""
     height = f"{figure.layout.height}px"
     config = {**PLOTLY_CONFIG, "staticPlot": still}
@@ -130,7 +133,7 @@ def _target_charts(
 ) -> list[tuple[str, Markup]]:
     """The targets that have something to draw, each with its chart; torch comes last."""
     drawn = [(target, draw(report, target)) for target in (*report.targets, "torch")]
-    return [(target, _chart(figure, f"{name}-{index}")) for index, (target, figure) in enumerate(drawn) if figure]
+    return [(target, chart_markup(figure, f"{name}-{index}")) for index, (target, figure) in enumerate(drawn) if figure]
 
 
 def _class_charts(report: Report) -> list[tuple[str, Markup, str]]:
@@ -145,7 +148,7 @@ def _class_charts(report: Report) -> list[tuple[str, Markup, str]]:
                 if len(classes) > MOST_CLASSES
                 else "all classes"
             )
-            found.append((target, _chart(class_chart(classes), f"chart-classes-{index}"), held))
+            found.append((target, chart_markup(class_chart(classes), f"chart-classes-{index}"), held))
     return found
 
 
@@ -156,7 +159,7 @@ def _layer_sections(report: Report) -> list[LayerSection]:
         named = ((before, "before, the original in FP32"), (after, "after, what ships"))
         if chart:
             tables = [slowest_layer_table(row, f"Slowest layers {words}") for row, words in named if row]
-            sections.append(LayerSection(target, _chart(chart, f"chart-layers-{index}"), tables))
+            sections.append(LayerSection(target, chart_markup(chart, f"chart-layers-{index}"), tables))
     return sections
 
 
@@ -168,7 +171,7 @@ def _gallery(report: Report) -> list[tuple[Flip, Markup]]:
     for flip in report.gallery:
         seen[flip.target] += 1
         if seen[flip.target] <= each:
-            kept.append((flip, _chart(flip_image(flip), f"image-{len(kept)}", still=True)))
+            kept.append((flip, chart_markup(flip_image(flip), f"image-{len(kept)}", still=True)))
     return kept
 
 
@@ -179,7 +182,7 @@ def _stage_detail(stage: Stage, index: int) -> StageDetail:
         name=stage.name,
         pairs=list(fact_pairs(stage.facts)),
         tables=list(fact_tables(stage.facts)),
-        chart=_chart(chart, f"chart-stage-{index}") if chart else None,
+        chart=chart_markup(chart, f"chart-stage-{index}") if chart else None,
         parity=list(fact_pairs(stage.parity)),
         parity_tables=list(fact_tables(stage.parity)),
     )

@@ -10,6 +10,7 @@ import yaml
 
 from benchmarks.render.against_original import moved
 from benchmarks.render.claims import control_lines, needs, unstable_lines, wrong_answers
+from benchmarks.render.given_back import given_back_table
 from benchmarks.render.tables import Line, Table, batch_table, engine_table, summary_table
 from benchmarks.render.tables_detail import stage_table
 from benchmarks.render.wording import duration
@@ -20,8 +21,7 @@ _HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 def report_markdown(report: Report) -> str:
     """The report as GitHub-flavoured Markdown; text from users and machines is escaped."""
-    batches = batch_table(report)
-    folded = [stage_table(report), *([batches] if batches else [])]
+    folded = [stage_table(report), *filter(None, (batch_table(report), given_back_table(report)))]
     stability = unstable_lines(report)
     parts = [
         f"# {escape(report.name)}",

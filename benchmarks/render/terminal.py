@@ -13,6 +13,7 @@ from rich.text import Text
 from benchmarks.comparison.compare import Comparison
 from benchmarks.comparison.table import comparison_table
 from benchmarks.render.claims import control_line, instability, needs, wrong_answers
+from benchmarks.render.given_back import given_back_table
 from benchmarks.render.tables import Kind, Table, engine_table, summary_table
 from benchmarks.render.wording import duration
 from benchmarks.report import Report, Verdict
@@ -40,6 +41,8 @@ def print_report(report: Report, console: Console, run_folder: Path) -> None:
     console.rule(Text(f"{report.name}: seed {report.seed}, {duration(report.duration_s)}"), style="dim")
     for table in (engine_table(report, torch_interval=roomy), summary_table(report, intervals=roomy)):
         print_table(table, console)
+    if given_back := given_back_table(report):
+        print_table(given_back, console)
     for verdict in report.verdicts:
         _print_verdict(report, verdict, console)
     for finding in wrong_answers(report):

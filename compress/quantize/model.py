@@ -10,10 +10,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from compress.quantize import quantizers
+from compress.quantize.activations import needed
+from compress.quantize.bias import correct_biases
+from compress.quantize.equalize import equalized
+from compress.quantize.layers import QdqModel
+from compress.quantize.rescale import rescale_activations
+from compress.quantize.rounding import learn_rounding
+from compress.quantize.samples import Samples
 from compress.quantize.scales import refuse_broken_scales
+from compress.quantize.smooth import smoothed
+from compress.quantize.weight_only import weights_with_nncf, weights_with_onnxruntime
+from compress.quantize.weights import requantize_weights
 from export.errors import InputError, QualityError
 from export.model import OnnxModel
 from targets.base import Arrays, Scheme
+from targets.graph import has_attention
 
 if TYPE_CHECKING:
     import onnx
@@ -36,25 +48,52 @@ def quantize_model(model: OnnxModel, calibration: Iterable[Arrays], scheme: Sche
     """
     import onnx
 
-    from compress.quantize import quantizers
-
     refuse_broken_weights(model.proto().graph)
     with tempfile.TemporaryDirectory(prefix="compress-quantize-") as folder, quantizers.quiet():
         batches = checked(calibration, model) if scheme.needs_calibration else iter(())
-        if scheme.quantizer == "nncf":
-            quantized = quantizers.with_nncf(batches, model, scheme, Path(folder))
-        elif scheme.quantizer == "onnxruntime" and scheme.mode == "static":
-            quantized = quantizers.static_with_onnxruntime(batches, model, scheme, Path(folder))
-        elif scheme.quantizer == "onnxruntime":
-            quantized = quantizers.dynamic_with_onnxruntime(model, scheme, Path(folder))
-        else:
+        samples = Samples.spool(batches, Path(folder))
+        prepared = quantizers.prepare(model, Path(folder))
+        if scheme.quantizer == "none":
             raise ValueError(
                 f"scheme '{scheme.name}': quantizer '{scheme.quantizer}' inserts nothing; compile it as it is"
             )
+        quantized = _quantized(prepared, samples, scheme, Path(folder))
     refuse_broken_scales(quantized.graph)
     del quantized.graph.value_info[:]
     onnx.save(quantized, out)
     return OnnxModel.read(out)
+
+
+def _quantized(prepared: onnx.ModelProto, samples: Samples, scheme: Scheme, folder: Path) -> onnx.ModelProto:
+    if scheme.mode == "static":
+        original = equalized(prepared) if scheme.equalize else prepared
+        return _static(smoothed(original, samples, scheme.smooth) if scheme.smooth else original, samples, scheme)
+    if scheme.mode == "dynamic":
+        return quantizers.dynamic_with_onnxruntime(prepared, scheme, folder)
+    if scheme.quantizer == "nncf":
+        return weights_with_nncf(prepared, scheme)
+    return weights_with_onnxruntime(prepared, scheme)
+
+
+def _static(original: onnx.ModelProto, samples: Samples, scheme: Scheme) -> onnx.ModelProto:
+    """Place the Q/DQ nodes, then make the best of their scales, weights and biases; nodes in order of execution."""
+    if scheme.quantizer == "nncf":
+        quantized = QdqModel(quantizers.with_nncf(samples, original, scheme))
+        if not has_attention(original.graph):
+            rescale_activations(quantized, original, samples, scheme.ranges)
+    else:
+        quantized = QdqModel(quantizers.static_with_onnxruntime(samples, original, scheme))
+    if scheme.weight_bits == 4:
+        requantize_weights(quantized, original, bits=4)
+    if scheme.adaround:
+        learn_rounding(quantized, original, samples, scheme.weight_bits, scheme.reduce_range)
+    elif scheme.bias_correction:
+        correct_biases(quantized, original, samples)
+    proto = quantized.proto
+    ordered = needed(proto.graph, [value.name for value in proto.graph.output])
+    del proto.graph.node[:]
+    proto.graph.node.extend(ordered)
+    return proto
 
 
 def checked(calibration: Iterable[Arrays], model: OnnxModel) -> Iterator[Arrays]:

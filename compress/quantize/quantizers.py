@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from compress.quantize.activations import observe
+from compress.quantize.histogram import Histogram
+from compress.quantize.ranges import chosen_range
+from compress.quantize.samples import Samples
 from export.errors import QualityError
 from targets.base import Arrays, Scheme
 from targets.graph import has_attention
@@ -25,59 +29,63 @@ _ATTENTION_OPERATORS = ("Conv", "MatMul", "Gemm", "Gather")
 """What a transformer is quantized in. With residual sums and softmax as well, MiniLM changes 36 % of its predictions
 against 12 %, and is no faster (ONNX Runtime 1.31, Zen 3)."""
 
+PLACING = 16
+"""Samples that NNCF sees where its own ranges are replaced: it needs one to place its nodes, ResNet-56 takes it 50 s for 512."""
 
-def static_with_onnxruntime(
-    batches: Iterator[Arrays], model: OnnxModel, scheme: Scheme, folder: Path
-) -> onnx.ModelProto:
-    """Q/DQ nodes with ranges from calibration data.
 
-    The ranges are minima and maxima, merged after every batch, so that memory does not grow with the data:
-    `quantize_static` keeps all of it, and its CalibMaxIntermediateOutputs (1.31) forgets batches instead of merging them.
+def static_with_onnxruntime(samples: Iterable[Arrays], prepared: onnx.ModelProto, scheme: Scheme) -> onnx.ModelProto:
+    """Q/DQ nodes by ONNX Runtime's quantizer, ranges by our own observer.
+
+    `quantize_static` keeps all calibration data, its CalibMaxIntermediateOutputs (1.31) forgets batches instead of merging
+    them. The output of a Gemm, mostly the logits, stays float: the next step is a softmax or an argmax outside.
     """
+    import onnx
     from onnxruntime.quantization import QuantType
-    from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-    prepared = _prepare(model, folder)
     operators = (
         list(_ATTENTION_OPERATORS) if has_attention(prepared.graph) else sorted({*QLinearOpsRegistry, *QDQRegistry})
     )
-    calibrator = create_calibrator(
-        folder / "prepared.onnx", operators, str(folder / "calibrated.onnx"), CalibrationMethod.MinMax
-    )
-    for batch in batches:
-        calibrator.collect_data(_OneBatch(batch))
-    ranges = calibrator.compute_data()
-    _refuse_broken_ranges({name: ranges[name].range_value for name in ranges.keys()})  # noqa: SIM118 - not a mapping
+    histograms = observe(prepared, _touched(prepared.graph, operators), samples)
+    refuse_broken_ranges(histograms)
+    symmetric = scheme.symmetric_activations
+    ranges = {
+        name: tuple(np.array(end, np.float32) for end in chosen_range(histogram, scheme.ranges, 256, symmetric))
+        for name, histogram in histograms.items()
+    }
     types = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
+    copy = onnx.ModelProto()
+    copy.CopyFrom(prepared)  # the quantizer works in place, and the float model is still needed
     quantizer = QDQQuantizer(
-        prepared,
+        copy,
         scheme.per_channel,
         scheme.reduce_range,
         types[scheme.weights],
         types[scheme.activations],
-        ranges,
+        TensorsData(CalibrationMethod.MinMax, ranges),
         [],
         [],
         operators,
         {
             "MatMulConstBOnly": True,
-            "ActivationSymmetric": scheme.symmetric_activations,
+            "ActivationSymmetric": symmetric,
             "QuantizeBias": scheme.quantize_bias,
+            "OpTypesToExcludeOutputQuantization": ["Gemm"],
         },
     )
     quantizer.quantize_model()
     return cast("onnx.ModelProto", quantizer.model.model)
 
 
-def dynamic_with_onnxruntime(model: OnnxModel, scheme: Scheme, folder: Path) -> onnx.ModelProto:
+def dynamic_with_onnxruntime(prepared: onnx.ModelProto, scheme: Scheme, folder: Path) -> onnx.ModelProto:
     """INT8 weights; the ranges of activations are taken anew at every inference. Convolutions stay float:
     ConvInteger is slower than FP32."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    _prepare(model, folder)
+    onnx.save(prepared, folder / "prepared.onnx")
     quantize_dynamic(
         folder / "prepared.onnx",
         folder / "dynamic.onnx",
@@ -89,8 +97,8 @@ def dynamic_with_onnxruntime(model: OnnxModel, scheme: Scheme, folder: Path) -> 
     return onnx.load(folder / "dynamic.onnx")
 
 
-def with_nncf(batches: Iterator[Arrays], model: OnnxModel, scheme: Scheme, folder: Path) -> onnx.ModelProto:
-    """NNCF's post-training quantization with bias correction, and with smoothing of outliers for transformers.
+def with_nncf(samples: Samples, prepared: onnx.ModelProto, scheme: Scheme) -> onnx.ModelProto:
+    """Q/DQ nodes where NNCF wants them for OpenVINO; its own ranges stand for transformers alone.
 
     NNCF takes symmetric activations, asymmetric ones for transformers. Each has one range a tensor: ONNX Runtime
     refuses the per-channel zero points that NNCF gives to depthwise convolutions by default.
@@ -100,17 +108,18 @@ def with_nncf(batches: Iterator[Arrays], model: OnnxModel, scheme: Scheme, folde
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters as Advanced
     from nncf.quantization.advanced_parameters import OverflowFix, QuantizationParameters
 
-    proto = model.proto()
-    samples = _SpooledSamples(batches, folder)
-    with _without_bars():
+    transformer = has_attention(prepared.graph)
+    seen = len(samples) if transformer else min(PLACING, len(samples))
+    with without_bars():
         quantized = nncf.quantize(
-            proto,
+            prepared,
             nncf.Dataset(samples),
-            subset_size=len(samples),
-            model_type=nncf.ModelType.TRANSFORMER if has_attention(proto.graph) else None,
+            subset_size=seen,
+            model_type=nncf.ModelType.TRANSFORMER if transformer else None,
             advanced_parameters=Advanced(
                 activations_quantization_params=QuantizationParameters(per_channel=False),
                 overflow_fix=OverflowFix.ENABLE if scheme.reduce_range else OverflowFix.DISABLE,
+                disable_bias_correction=scheme.bias_correction,
             ),
         )
     return cast("onnx.ModelProto", quantized)
@@ -134,7 +143,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _without_bars() -> Iterator[None]:
+def without_bars() -> Iterator[None]:
     """NNCF draws its progress bars on rich's global console; our own use another one."""
     import rich
 
@@ -146,8 +155,8 @@ def _without_bars() -> Iterator[None]:
         console.quiet = before
 
 
-def _prepare(model: OnnxModel, folder: Path) -> onnx.ModelProto:
-    """Fold constants and batch norms into `folder/prepared.onnx` and infer the shapes, which the quantizer reads.
+def prepare(model: OnnxModel, folder: Path) -> onnx.ModelProto:
+    """The model with constants and batch norms folded, each node named, and its shapes inferred, which the quantizers read.
 
     In place of `quant_pre_process`: its symbolic shape inference fails on graphs of the dynamo exporter and leaves
     files in the current directory.
@@ -161,47 +170,27 @@ def _prepare(model: OnnxModel, folder: Path) -> onnx.ModelProto:
     options.optimized_model_filepath = str(path)
     onnxruntime.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
     prepared = onnx.shape_inference.infer_shapes(onnx.load(path))
+    for index, node in enumerate(prepared.graph.node):
+        node.name = node.name or f"{node.op_type}-{index}"
     prepared.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
-    onnx.save(prepared, path)
     return prepared
 
 
-def _refuse_broken_ranges(ranges: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    for name, (lowest, highest) in ranges.items():
-        if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
+def _touched(graph: onnx.GraphProto, operators: Collection[str]) -> list[str]:
+    """The float tensors that nodes of these kinds read or write, constants aside: whatever a range may be asked for."""
+    import onnx
+
+    constants = {tensor.name for tensor in graph.initializer}
+    told = (*graph.input, *graph.value_info, *graph.output)
+    floats = {value.name for value in told if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT} - constants
+    touched = (name for node in graph.node if node.op_type in operators for name in (*node.input, *node.output))
+    return [name for name in dict.fromkeys(touched) if name in floats]
+
+
+def refuse_broken_ranges(histograms: Mapping[str, Histogram]) -> None:
+    for name, histogram in histograms.items():
+        if not (np.isfinite(histogram.low) and np.isfinite(histogram.high)):
             raise QualityError(
                 f"quantize: tensor '{name}' reaches NaN or Inf on the calibration data, so that its scale would be one; "
                 "only finite values are allowed: check the checkpoint, the training and the calibration data"
             )
-
-
-class _OneBatch:
-    """A CalibrationDataReader of one batch."""
-
-    def __init__(self, batch: Arrays) -> None:
-        self._left: list[Arrays] = [batch]
-
-    def get_next(self) -> Arrays | None:
-        return self._left.pop() if self._left else None
-
-
-class _SpooledSamples:
-    """Single samples on disk, to be iterated again and again: NNCF passes over the data up to three times.
-
-    Single, because NNCF averages the largest value over items: with batches for items, ranges would grow with their size.
-    """
-
-    def __init__(self, batches: Iterator[Arrays], folder: Path) -> None:
-        self._paths: list[Path] = []
-        for batch in batches:
-            for row in range(len(next(iter(batch.values())))):
-                self._paths.append(folder / f"sample-{len(self._paths)}.npz")
-                np.savez(self._paths[-1], **{name: array[row : row + 1] for name, array in batch.items()})  # type: ignore[arg-type]
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __iter__(self) -> Iterator[Arrays]:
-        for path in self._paths:
-            with np.load(path, allow_pickle=False) as arrays:
-                yield dict(arrays)

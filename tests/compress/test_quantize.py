@@ -213,6 +213,8 @@ def test_a_scheme_without_quantizer_is_refused(network: OnnxModel) -> None:
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(ValueError, match=r"calibration_samples: found 0, allowed: 1 or more"):
         Quantize(calibration_samples=0)
+    with pytest.raises(ValueError, match=r"smooth: found 1\.5, allowed: from 0 \(none\) to 1"):
+        Quantize(smooth=1.5)
     with pytest.raises(ValueError, match=r"schemes: found int8 more than once"):
         Quantize(schemes=("int8", "fp32", "int8"))
 

@@ -1,0 +1,33 @@
+"""Which module of the torch model a node of the exported one comes from: nodes are numbered, weights keep their paths."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+_PARAMETERS = (".weight", ".bias", ".weight_bias")
+
+
+def module_names(model: onnx.ModelProto) -> dict[str, str]:
+    """Node -> path of its module, from the name of its weight; where that has none, from the bias that is added behind it."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    added = {
+        node.input[index]: _path(node.input[1 - index], constants)
+        for node in model.graph.node
+        if node.op_type == "Add"
+        for index in (0, 1)
+    }
+    found: dict[str, str] = {}
+    for node in model.graph.node:
+        paths = [_path(name, constants) for name in node.input]
+        path = next(filter(None, [*paths, *(added.get(name, "") for name in node.output)]), "")
+        if path:
+            found[node.name] = path
+    return found
+
+
+def _path(name: str, constants: set[str]) -> str:
+    ending = next((ending for ending in _PARAMETERS if name.endswith(ending)), None)
+    return name.removesuffix(ending) if ending and name in constants else ""
