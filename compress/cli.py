@@ -60,10 +60,10 @@ def run(
 
     from benchmarks.render.terminal import print_report
     from compress import pipeline
-    from compress.companion import accompany
-    from compress.processes import together
     from compress.recipe import load_recipe
     from compress.show import Terminal
+    from compress.training.companion import accompany
+    from compress.training.processes import together
 
     console = Console()
     with together() as processes:

@@ -20,7 +20,7 @@ from benchmarks.report import Report, Row, write_text_whole
 from compress import __version__
 from compress.bench_inputs import check_sizes
 from compress.checkpoint import weights_hash
-from compress.deploy import deploy, units_of
+from compress.deploy.one_target import deploy, units_of
 from compress.evaluate import evaluate
 from compress.gallery import gallery
 from compress.job import Job

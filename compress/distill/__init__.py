@@ -12,15 +12,14 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from compress import processes
 from compress.distill.features import Place, attention_places, block_places, check_maps
 from compress.distill.lesson import AnswerLoss, Hints, Lesson, Weights
 from compress.distill.losses import as_logits, kd_loss
 from compress.distill.teacher import Teacher
 from compress.evaluate import evaluate
-from compress.processes import Processes
 from compress.step import StepContext, StepResult
-from compress.training import Epoch, Schedule, Training, assist, train
+from compress.training import Epoch, Schedule, Training, assist, processes, train
+from compress.training.processes import Processes
 from compress.workload import Workload
 from export.calling import call
 from export.errors import InputError, UnsupportedError

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from compress.channels_last import order
 from compress.checkpoint import weights_hash
 from compress.distill.features import listening
+from compress.training.channels_last import order
 from compress.workload import to_numpy
 from export.calling import call
 from export.files import write_whole

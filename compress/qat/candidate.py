@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import write_text_whole
-from compress.candidates import Candidate, compile_candidate
 from compress.checkpoint import weights_hash
-from compress.choice import drop_of
+from compress.deploy.candidates import Candidate, compile_candidate
+from compress.deploy.choice import drop_of
 from compress.engines import surroundings
 from compress.measuring import Bench
 from compress.qat.fine_tune import FineTuned, fine_tune

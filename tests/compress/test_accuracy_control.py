@@ -13,7 +13,7 @@ from benchmarks.render.given_back import given_back_table
 from benchmarks.render.markdown import report_markdown
 from benchmarks.report import Interval, Report, Row, Score
 from compress.accuracy_control import calibration_arrays, fewest
-from compress.choice import drop_of
+from compress.deploy.choice import drop_of
 from targets import target_class
 from tests.compress.tiny import WORKLOAD
 

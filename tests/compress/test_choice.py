@@ -7,7 +7,7 @@ import re
 import pytest
 
 from benchmarks.report import Interval
-from compress.choice import ORIGINAL, Ratios, Trial, choose, confirm, lost_before
+from compress.deploy.choice import ORIGINAL, Ratios, Trial, choose, confirm, lost_before
 from compress.recipe import Budget
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import compress
 from benchmarks.report import Interval
-from compress.choice import ORIGINAL, Ratios
+from compress.deploy.choice import ORIGINAL, Ratios
 from tests.compress.tiny import RECIPE, write_tiny
 
 SLOWER = Interval(0.85, 0.83, 0.87)
@@ -22,8 +22,8 @@ def test_a_pruned_model_that_is_slower_gives_way_to_the_original(
         "  - quantize: {calibration_samples: 120}\n", ""
     )
     path = write_tiny(tmp_path, recipe.replace("budget: {metric_drop: 0.1}", "budget: {speedup: 1.5}"))
-    monkeypatch.setattr("compress.trials.ratios", lambda name, *_: Ratios({}))
-    monkeypatch.setattr("compress.deploy.ratios", lambda name, *_: Ratios({}, {1: SLOWER}))
+    monkeypatch.setattr("compress.deploy.trials.ratios", lambda name, *_: Ratios({}))
+    monkeypatch.setattr("compress.deploy.one_target.ratios", lambda name, *_: Ratios({}, {1: SLOWER}))
     report = compress.run(path, tmp_path / "run")
     chosen, reference = report.chosen("onnxruntime_mobile"), report.reference("onnxruntime_mobile")
     assert chosen is not None and reference is not None

@@ -12,9 +12,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from compress.give_back import give_back, quantized_nodes, weighted_nodes
-from compress.layer_names import module_names
-from compress.layer_switch import LayerSwitch
+from compress.accuracy_control.give_back import give_back, quantized_nodes, weighted_nodes
+from compress.accuracy_control.layer_names import module_names
+from compress.accuracy_control.layer_switch import LayerSwitch
 from compress.quantize.model import quantize_model
 from export.model import OnnxModel
 from targets.base import Arrays, Scheme

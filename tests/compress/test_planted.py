@@ -17,9 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks.accuracy import score, statistics_of
 from benchmarks.metrics import Accuracy
 from benchmarks.report import Row, Verdict
+from compress.deploy.verdict import judge
 from compress.quantize.model import quantize_model
 from compress.recipe import Budget
-from compress.verdict import judge
 from export.model import OnnxModel
 from targets.base import Arrays, Scheme
 from targets.onnxruntime_mobile import OnnxRuntimeMobile

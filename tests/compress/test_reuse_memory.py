@@ -8,7 +8,7 @@ import resource
 import pytest
 import torch
 
-from compress.reuse_memory import memory_reused
+from compress.training.reuse_memory import memory_reused
 
 SIDE = 1024
 """A float32 square of this side is 4 MiB: 1,024 pages of 4 KiB."""

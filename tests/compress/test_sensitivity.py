@@ -22,11 +22,11 @@ from benchmarks.sensitivity import (
 )
 from compress import cli
 from compress.load_workload import load_workload
-from compress.probe import Probe, outputs_of
 from compress.prune.plan import named_tensors
 from compress.recipe import load_recipe
 from compress.sensitivity import sensitivity
-from compress.sensitivity_pruning import Prunable
+from compress.sensitivity.probe import Probe, outputs_of
+from compress.sensitivity.pruning import Prunable
 from export.errors import InputError
 from export.progress import silent
 from tests.compress.tiny import write_tiny

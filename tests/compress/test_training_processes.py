@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from compress.processes import ALONE, Processes, current, launched
+from compress.training.processes import ALONE, Processes, current, launched
 from tests.compress.tiny import write_tiny
 
 ROOT = Path(__file__).parents[2]
@@ -27,10 +27,10 @@ import torch
 from torch import nn
 
 from compress.checkpoint import save_weights
-from compress.companion import accompany
+from compress.training.companion import accompany
 from compress.distill import Distill
 from compress.load_workload import load_workload
-from compress.processes import together
+from compress.training.processes import together
 from compress.recipe import load_recipe
 from compress.step import StepContext
 

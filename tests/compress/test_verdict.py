@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from benchmarks.report import ClassScore, Interval, Latency, Row, Score, Verdict
+from compress.deploy.verdict import judge
 from compress.recipe import Budget
-from compress.verdict import judge
 
 SAME = Interval(0.0, 0.0, 0.0)
 FASTER = Interval(2.5, 2.4, 2.6)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compress.give_back import return_to_float, with_activation
-from compress.quantized_graph import QuantizedGraph, drop_unread, sort
+from compress.accuracy_control.give_back import return_to_float, with_activation
+from compress.accuracy_control.quantized_graph import QuantizedGraph, drop_unread, sort
 from targets.base import Arrays
 
 if TYPE_CHECKING:

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.sensitivity import LayerCost, Section, ranked
-from compress.layer_names import module_names
-from compress.layer_switch import LayerSwitch
-from compress.probe import Probe
+from compress.accuracy_control.layer_names import module_names
+from compress.accuracy_control.layer_switch import LayerSwitch
+from compress.accuracy_control.quantized_graph import WEIGHTED
 from compress.quantize import Quantize
 from compress.quantize.model import quantize_model
-from compress.quantized_graph import WEIGHTED
 from compress.recipe import Recipe
 from compress.samples import calibration_of
+from compress.sensitivity.probe import Probe
 from compress.show import Show
 from compress.workload import Workload, to_numpy
 from export.errors import QualityError, UnsupportedError

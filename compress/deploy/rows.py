@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from benchmarks.latency import Measured
 from benchmarks.report import Role, Row
-from compress.candidates import Candidate
+from compress.deploy.candidates import Candidate
 from compress.engines import shipped_files
 from compress.measuring import Bench
 from targets import Engine, Scheme, Target

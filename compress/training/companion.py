@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compress.load_workload import load_workload
-from compress.processes import Processes
 from compress.recipe import load_recipe
+from compress.training.processes import Processes
 from compress.workload import Workload
 
 

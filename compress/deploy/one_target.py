@@ -9,15 +9,15 @@ import numpy as np
 
 from benchmarks.latency import CONTROL, Measured
 from benchmarks.report import Row, Verdict
-from compress.candidates import Candidate, compile_candidates, offered
-from compress.choice import ORIGINAL, Ratios, choose, confirm
+from compress.deploy.candidates import Candidate, compile_candidates, offered
+from compress.deploy.choice import ORIGINAL, Ratios, choose, confirm
+from compress.deploy.rows import candidate_row, failed_row, row_of, timed
+from compress.deploy.trials import ratios, try_candidates
+from compress.deploy.verdict import judge
 from compress.measuring import Bench
 from compress.qat.candidate import fine_tuned_candidates
 from compress.recipe import Recipe
-from compress.rows import candidate_row, failed_row, row_of, timed
 from compress.stages import ModelStage, fp32_engine
-from compress.trials import ratios, try_candidates
-from compress.verdict import judge
 from targets import FP32, Engine, Target
 
 

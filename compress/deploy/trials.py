@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from benchmarks.latency import Measured
 from benchmarks.report import Interval, Row, Score
 from compress.accuracy_control import mixed_candidate
-from compress.candidates import Candidate
-from compress.choice import ORIGINAL, Ratios, Trial, drop_of
+from compress.deploy.candidates import Candidate
+from compress.deploy.choice import ORIGINAL, Ratios, Trial, drop_of
+from compress.deploy.rows import candidate_row, failed_row, timed
+from compress.deploy.verdict import constant_findings
 from compress.measuring import Bench
-from compress.rows import candidate_row, failed_row, timed
-from compress.verdict import constant_findings
 from export.errors import CompressError
 from targets import FP32, Engine, Target
 

@@ -11,10 +11,10 @@ from benchmarks.sensitivity import Section, Sensitivity, ranked
 from compress.bench_inputs import check_sizes
 from compress.load_workload import load_workload
 from compress.preflight import usable_targets
-from compress.probe import Probe
 from compress.recipe import load_recipe
-from compress.sensitivity_pruning import Prunable
-from compress.sensitivity_quantized import quantized_sections
+from compress.sensitivity.probe import Probe
+from compress.sensitivity.pruning import Prunable
+from compress.sensitivity.quantized import quantized_sections
 from compress.show import Quiet, Show
 from compress.workload import Workload
 from export.errors import InputError, UnsupportedError

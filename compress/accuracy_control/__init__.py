@@ -16,16 +16,16 @@ import numpy as np
 from benchmarks.accuracy import statistics_of
 from benchmarks.report import GivenBack, Score, write_text_whole
 from benchmarks.sensitivity import signal_to_noise_db
-from compress.candidates import Candidate, compile_candidate
-from compress.choice import ROUNDING, drop_of, lost_before
+from compress.accuracy_control.give_back import give_back
+from compress.accuracy_control.layer_names import module_names
+from compress.accuracy_control.layer_price import in_float_anyway, layer_seconds, prices
+from compress.accuracy_control.layer_switch import LayerSwitch
+from compress.deploy.candidates import Candidate, compile_candidate
+from compress.deploy.choice import ROUNDING, drop_of, lost_before
+from compress.deploy.verdict import constant_findings
 from compress.engines import surroundings
-from compress.give_back import give_back
-from compress.layer_names import module_names
-from compress.layer_price import in_float_anyway, layer_seconds, prices
-from compress.layer_switch import LayerSwitch
 from compress.measuring import Bench
 from compress.run_directory import sha256_of
-from compress.verdict import constant_findings
 from compress.workload import Workload
 from export.errors import QualityError, UnsupportedError
 from export.model import OnnxModel

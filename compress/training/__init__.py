@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.channels_last import has_filters, images_last, order
-from compress.processes import ALONE, Processes
 from compress.read_tensors import read_torch
-from compress.reuse_memory import memory_reused
-from compress.shared_batch_norm import shared_batch_norms
+from compress.training.channels_last import has_filters, images_last, order
+from compress.training.processes import ALONE, Processes
+from compress.training.reuse_memory import memory_reused
+from compress.training.shared_batch_norm import shared_batch_norms
 from compress.workload import Batch, Batches, TensorBatches
 from export.errors import InputError, QualityError
 from export.files import write_whole

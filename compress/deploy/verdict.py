@@ -11,7 +11,7 @@ from benchmarks.classification import broken_classes, worst_class
 from benchmarks.render.wording import MetricWording, duration, ratio
 from benchmarks.report import Decision, Interval, Row, Score, Verdict
 from benchmarks.stability import unstable
-from compress.choice import ROUNDING
+from compress.deploy.choice import ROUNDING
 from compress.recipe import Budget
 
 ON_THE_LIMIT = 0.05

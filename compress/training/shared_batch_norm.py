@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from compress.processes import Processes
+from compress.training.processes import Processes
 
 
 @contextmanager

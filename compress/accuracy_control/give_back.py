@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compress.quantized_graph import WEIGHTED, QuantizedGraph, data_inputs, dequantized, drop_unread, sort, spread
+from compress.accuracy_control.quantized_graph import (
+    WEIGHTED,
+    QuantizedGraph,
+    data_inputs,
+    dequantized,
+    drop_unread,
+    sort,
+    spread,
+)
 
 if TYPE_CHECKING:
     import onnx
