@@ -87,8 +87,8 @@ def relative_difference(found: Tensor, expected: Tensor) -> float:
     """max |found - expected| / max |expected|; infinite where either has a value that is not finite."""
     if not (torch.isfinite(found).all() and torch.isfinite(expected).all()):
         return float("inf")
-    largest = float(expected.abs().max()) if expected.numel() else 0.0
-    difference = float((found - expected).abs().max()) if expected.numel() else 0.0
+    largest = float(expected.detach().abs().max()) if expected.numel() else 0.0
+    difference = float((found - expected).detach().abs().max()) if expected.numel() else 0.0
     return difference / largest if largest > 0 else difference
 
 

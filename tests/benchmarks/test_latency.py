@@ -28,7 +28,8 @@ def test_a_known_ratio_is_found_and_the_control_covers_one(tmp_path: Path) -> No
     engines = {"slow": sleeping_engine(tmp_path, 0.006), "fast": sleeping_engine(tmp_path, 0.003)}
     measured = measure(engines, POOL, replace(QUICK, half_width=0.5), control="slow")
     slow, fast, again = (measured[name].timings[1] for name in ("slow", "fast", CONTROL))
-    assert len(slow.blocks_s) == len(fast.blocks_s) == len(again.blocks_s) == 2
+    assert len(slow.blocks_s) == len(fast.blocks_s) == len(again.blocks_s)
+    assert 2 <= len(slow.blocks_s) <= QUICK.most_processes, "more than two where the control missed 1.0 by chance"
     assert all(len(process) >= MIN_ROUNDS for process in slow.blocks_s)
     ratio = fast.faster_than(slow)
     assert ratio.low <= ratio.value <= ratio.high
@@ -41,7 +42,7 @@ def test_a_known_ratio_is_found_and_the_control_covers_one(tmp_path: Path) -> No
 
 def test_measuring_goes_on_until_the_interval_is_narrow_or_the_time_is_up(tmp_path: Path) -> None:
     engines = {"one": sleeping_engine(tmp_path, 0.003), "other": sleeping_engine(tmp_path, 0.004)}
-    wide = measure(engines, POOL, replace(QUICK, half_width=0.9))["one"].timings[1]
+    wide = measure(engines, POOL, replace(QUICK, half_width=1e9))["one"].timings[1]
     narrow = measure(engines, POOL, replace(QUICK, half_width=1e-9))["one"].timings[1]
     assert len(wide.blocks_s) == QUICK.processes
     assert len(narrow.blocks_s) == QUICK.most_processes
