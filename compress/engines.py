@@ -14,7 +14,7 @@ from benchmarks.machine import fingerprint, library_versions
 from benchmarks.report import write_text_whole
 from compress import __version__
 from compress.quantize.model import quantize_model
-from compress.run_directory import RunDirectory, sha256_of
+from compress.run_directory import RunDirectory, fields_of, sha256_of
 from export.model import OnnxModel
 from targets import Engine, Scheme, Target
 
@@ -63,7 +63,7 @@ def compiled(directory: RunDirectory, place: str, model: OnnxModel, target: Targ
         **surroundings(),
         "model": sha256_of(model.path),
         "target": target.name,
-        "fields": _plain(target),
+        "fields": fields_of(target),
         "scheme": asdict(scheme),
     }
 
@@ -87,7 +87,3 @@ def surroundings() -> dict[str, Any]:
         "versions": library_versions(),
         "instruction_sets": fingerprint()["instruction_sets"],
     }
-
-
-def _plain(target: Target) -> Any:
-    return json.loads(json.dumps(asdict(target), default=str))  # type: ignore[call-overload]

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -129,6 +130,11 @@ _OWN = {"stages", "artifacts", "report.json", "report.md", "report.html", "recip
 def digest_of(key: Mapping[str, Any]) -> str:
     """sha256 over the key's JSON, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+
+
+def fields_of(settings: object) -> Any:
+    """The fields of a step or target, a frozen dataclass, as plain JSON values for a key."""
+    return json.loads(json.dumps(asdict(settings), default=str))  # type: ignore[call-overload]  # the protocols do not say dataclass
 
 
 def sha256_of(file: Path) -> str:

@@ -19,7 +19,7 @@ from compress.engines import compiled
 from compress.job import Job
 from compress.model_size import ModelSize, measure_size
 from compress.recipe import Recipe
-from compress.run_directory import digest_of
+from compress.run_directory import digest_of, fields_of
 from compress.samples import training_fingerprint
 from compress.step import Speedup, Step, StepContext, StepResult
 from compress.workload import Workload
@@ -118,7 +118,7 @@ def _student(original: ModelStage, workload: Workload) -> ModelStage:
 
 
 def _step_stage(place: str, name: str, step: Step, before: ModelStage, job: Job, speedup: Speedup) -> ModelStage:
-    key = {"before": before.digest, "step": step.kind, "fields": _plain(step)}
+    key = {"before": before.digest, "step": step.kind, "fields": fields_of(step)}
     scratch = job.directory.scratch(place, key)
 
     def build(folder: Path) -> None:
@@ -183,7 +183,3 @@ def _base_key(recipe: Recipe, workload: Workload) -> dict[str, Any]:
         "training": training_fingerprint(workload.train),
         "export": asdict(recipe.export),
     }
-
-
-def _plain(step: Step) -> Any:
-    return json.loads(json.dumps(asdict(step), default=str))  # type: ignore[call-overload]

@@ -51,6 +51,7 @@ class Layout:
 
     @staticmethod
     def of(model: nn.Module, families: Sequence[Family], blocks: Sequence[str]) -> Layout:
+        """The layout of a model before the cut; groups of a family are alike, so its first one stands for all."""
         names, tensors = one_name(model), named_tensors(model)
         axes: dict[tuple[str, int], int] = {}
         for family in families:

@@ -22,6 +22,7 @@ from benchmarks.machine import fingerprint, library_versions
 from benchmarks.profile import profile_of
 from benchmarks.report import write_text_whole
 from compress.prune.products import Product, Window
+from compress.run_directory import fields_of
 from export.model import OnnxModel
 from export.progress import Track, silent
 from targets import FP32, LayerTime, Target
@@ -137,7 +138,7 @@ def _conditions(target: Target, threads: int) -> dict[str, Any]:
         "machine": fingerprint(),
         "versions": {name: version for name, version in versions.items() if name.replace("-", "_").startswith(runtime)},
         "target": target.name,
-        "fields": json.loads(json.dumps(asdict(target), default=str)),  # type: ignore[call-overload]
+        "fields": fields_of(target),
         "threads": threads,
     }
 

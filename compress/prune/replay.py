@@ -8,7 +8,7 @@ change any more are kept on disk, and the module gives them back: ResNet-56's 56
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,11 +164,8 @@ class Replay:
 
     def _run(self, batch: int) -> None:
         self._batch = batch
-        try:
-            with torch.no_grad():
-                call(self._model, self._batches[batch])
-        except Enough:
-            pass
+        with torch.no_grad(), suppress(Enough):  # whoever has seen what it wanted ends the pass
+            call(self._model, self._batches[batch])
 
     def _finished(self, path: str, begin: int) -> bool:
         first, last = self._order.spans[path]
