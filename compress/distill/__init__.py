@@ -19,6 +19,7 @@ from compress.distill.teacher import Teacher
 from compress.evaluate import evaluate
 from compress.step import StepContext, StepResult
 from compress.training import Epoch, Schedule, Training, assist, processes, train
+from compress.training.mixup import check_mixable
 from compress.training.processes import Processes
 from compress.workload import Workload
 from export.calling import call
@@ -68,6 +69,8 @@ class Distill:
     """What is compared inside: features of blocks, attention maps of convolutions, relations between tokens."""
     hint_weight: float = 1.0
     """Weight of the hints in the loss."""
+    mixup: float = 0.0
+    """Largest share of another sample that each sample gets, 0 to 0.5; the teacher alone answers for the mixture."""
     accumulate: int = 1
     """Batches whose mean gradient makes one step."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -95,6 +98,12 @@ class Distill:
         )
         for name in ("dkd_alpha", "dkd_beta", "hint_weight"):
             _require(getattr(self, name) >= 0, f"{name} must be 0 or more, found {getattr(self, name)}")
+        _require(0 <= self.mixup <= 0.5, f"mixup must be from 0 to 0.5, found {self.mixup}")
+        _require(
+            self.mixup == 0 or (self.teacher_weight == 1 and self.loss == "kd"),
+            "mixup: a mixture of two samples has no label, the teacher alone answers for it; set teacher_weight: 1 and "
+            f"loss: kd, found {self.teacher_weight:g} and {self.loss}",
+        )
         _require(self.accumulate >= 1, f"accumulate must be 1 or more, found {self.accumulate}")
         _require(
             not self.cache_teacher or self.hints == "none",
@@ -122,6 +131,8 @@ class Distill:
         workload, start = context.workload, copy.deepcopy(model) if self.control else None
         if self.taught:
             _check_outputs(model, context.teacher, workload)
+        if self.mixup:
+            check_mixable(workload.example_inputs)
         before = _validation(model, workload)
         epochs = self._train(model, context, "distill")
         facts = {
@@ -140,7 +151,7 @@ class Distill:
 
     def without_teacher(self) -> Distill:
         """The same training on the task's own loss."""
-        return replace(self, teacher_weight=0.0, hints="none", cache_teacher=False, control=False)
+        return replace(self, teacher_weight=0.0, hints="none", cache_teacher=False, control=False, mixup=0.0)
 
     def lesson(self, student: nn.Module, teacher: nn.Module, workload: Workload, seed: int, **how: Any) -> Lesson:
         """What is trained and its loss; `how` is passed on to Teacher. Projections are drawn from the seed."""
@@ -178,6 +189,7 @@ class Distill:
             accumulate=self.accumulate,
             precision=_precision(self.precision, together.device),
             processes=together,
+            mixup=self.mixup,
             **fields,
         )
 

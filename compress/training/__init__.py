@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from compress.read_tensors import read_torch
 from compress.training.channels_last import has_filters, images_last, order
+from compress.training.mixup import mixed
 from compress.training.processes import ALONE, Processes
 from compress.training.reuse_memory import memory_reused
 from compress.training.shared_batch_norm import shared_batch_norms
@@ -63,6 +64,7 @@ class Training:
         accumulate: batches whose mean gradient makes one step.
         precision: bf16 computes matrix products and convolutions in bfloat16; weights stay in float32.
         processes: those that train together, each on its share of every batch.
+        mixup: largest share of another sample in each one; see compress.training.mixup.
     """
 
     model: nn.Module
@@ -76,6 +78,7 @@ class Training:
     accumulate: int = 1
     precision: Literal["fp32", "bf16"] = "fp32"
     processes: Processes = ALONE
+    mixup: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -258,7 +261,8 @@ def _remaining(training: Training, batches: Batches, progress: _Progress) -> Ite
         pass
     if progress.step:
         torch.set_rng_state(resumed_at)
-    yield from whole
+    for batch in whole:
+        yield mixed(batch, training.mixup)
 
 
 def _seed(seed: int) -> None:

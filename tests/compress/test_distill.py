@@ -23,6 +23,7 @@ from compress.distill import Distill, as_logits, kd_loss
 from compress.evaluate import evaluate
 from compress.step import StepContext
 from compress.training import Schedule
+from compress.training.mixup import check_mixable, mixed
 from compress.workload import Batches, TensorBatches, Workload
 from export.errors import InputError, QualityError, UnsupportedError
 from export.progress import Track, silent
@@ -207,12 +208,13 @@ def loader() -> DataLoader[Any]:
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("before", [0, 3, 8, 13, 23])
 @pytest.mark.parametrize("data", ["tensors", "loader"])
+@pytest.mark.parametrize("mixup", [0.0, 0.5])
 def test_interrupted_training_ends_bit_equal(
-    before: int, optimizer: Any, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    before: int, optimizer: Any, data: str, mixup: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """3 epochs of 8 steps, stopped before the step `before`; a checkpoint after every step."""
     monkeypatch.setattr(training, "CHECKPOINT_S", -1.0)
-    step = Distill(3, 0.05, optimizer=optimizer, warmup_epochs=1)
+    step = Distill(3, 0.05, teacher_weight=1.0, optimizer=optimizer, warmup_epochs=1, mixup=mixup)
 
     def work() -> Workload:
         return workload(loader() if data == "loader" else None)
@@ -306,6 +308,7 @@ def test_nothing_to_train(tmp_path: Path) -> None:
         ("dkd_alpha", -1, "dkd_alpha must be 0 or more, found -1"),
         ("dkd_beta", -1, "dkd_beta must be 0 or more, found -1"),
         ("hint_weight", -1, "hint_weight must be 0 or more, found -1"),
+        ("mixup", 0.6, "mixup must be from 0 to 0.5, found 0.6"),
         ("accumulate", 0, "accumulate must be 1 or more, found 0"),
         ("warmup_epochs", 10, r"warmup_epochs must be at least 0 and below epochs \(10\), found 10"),
     ],
@@ -320,6 +323,44 @@ def test_fields_that_exclude_each_other() -> None:
         Distill(cache_teacher=True, hints="features")
     with pytest.raises(ValueError, match="control: true compares with training without the teacher, and teacher_weigh"):
         Distill(control=True, teacher_weight=0)
+    with pytest.raises(ValueError, match=r"set teacher_weight: 1 and loss: kd, found 0.9 and kd"):
+        Distill(mixup=0.5)
+    with pytest.raises(ValueError, match=r"set teacher_weight: 1 and loss: kd, found 1 and dkd"):
+        Distill(mixup=0.5, teacher_weight=1.0, loss="dkd")
+
+
+def test_mixup_takes_one_share_of_one_other_sample_for_all_inputs() -> None:
+    """One input of sample i is its unit vector, which tells who was mixed in and how much; the other is i all over."""
+    samples, most = 50, 0.3
+    target = torch.arange(samples)
+    plain = {"who": torch.eye(samples), "image": torch.arange(samples).double().reshape(-1, 1, 1).expand(-1, 2, 3)}
+    torch.manual_seed(0)
+    inputs, same_target = mixed((plain, target), most)
+    own = inputs["who"].diagonal()
+    rest = inputs["who"] - torch.diag(own)
+    other = torch.where(own == 1, target, rest.argmax(1))
+    assert same_target is target
+    assert (own >= 1 - most).all() and own.min() < 1 - 0.9 * most, "shares fill the range from 0 to most"
+    torch.testing.assert_close(rest.sum(1), 1 - own)
+    torch.testing.assert_close(rest.amax(1), 1 - own)
+    expected = own.double() * target + (1 - own.double()) * other
+    torch.testing.assert_close(inputs["image"][:, 1, 2], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_mixup_is_what_the_teacher_is_asked(tmp_path: Path) -> None:
+    asked: list[Tensor] = []
+    teacher = Network(0).eval()
+    teacher.register_forward_pre_hook(lambda module, args, named: asked.append(named["x"]), with_kwargs=True)
+    step = Distill(1, 1e-9, teacher_weight=1.0, mixup=0.5)
+    step.apply(Network(1), context(tmp_path, workload(tensor_batches()), teacher=teacher))
+    known, of_training = samples()[0], [inputs for inputs in asked if len(inputs) == 8]
+    assert of_training and not any(torch.isin(inputs, known).all() for inputs in of_training[-7:])
+
+
+def test_mixup_of_whole_numbers() -> None:
+    inputs = {"x": torch.ones(2, 4), "ids": torch.ones(2, 4, dtype=torch.int64)}
+    with pytest.raises(InputError, match=r"and ids \(int64\) has nothing there; leave mixup out"):
+        check_mixable(inputs)
 
 
 def test_control_is_the_same_training_without_the_teacher(tmp_path: Path) -> None:
