@@ -53,7 +53,7 @@ class Mixed:
 def mixed_candidate(
     target: Target, candidates: Sequence[Candidate], scores: Mapping[str, Score], bench: Bench
 ) -> Mixed | None:
-    """The best static scheme with its costliest layers in float, as few as bring it inside the budget on validation data.
+    """The best INT8 scheme with its costliest layers in float, as few as bring it inside the budget on validation data.
 
     None where it is not asked for, or not needed: some scheme that multiplies in INT8 is inside the budget. Schemes that
     only store weights in few bits do not count: they are rarely faster.
@@ -70,12 +70,7 @@ def mixed_candidate(
     allowed = limit + lost_before(drops[FP32.name], limit) + ROUNDING
     if any(drops[each.scheme.name] <= allowed and not _constant(scores, each) for each in quantized):
         return None
-    static = [each for each in quantized if each.scheme.mode == "static"]
-    if not static:
-        scheme = quantized[0].scheme
-        why = "accuracy control: a dynamic scheme takes its ranges at run time; there is no Q/DQ to bypass: name a static scheme"
-        return Mixed(replace(scheme, name=scheme.name + SUFFIX), reason=why)
-    base = min(static, key=lambda each: (_constant(scores, each), drops[each.scheme.name]))
+    base = min(quantized, key=lambda each: (_constant(scores, each), drops[each.scheme.name]))
     scheme = replace(
         base.scheme, name=base.scheme.name + SUFFIX, why=f"{base.scheme.name}, its costliest layers in float"
     )
@@ -129,7 +124,7 @@ class _Search:
         self._quantized, self._original = base.model.proto(), bench.final.onnx.proto()
         self.switch = LayerSwitch(self._quantized, self._original, bench.job.recipe.benchmark.threads)
         if not self.switch.layers:
-            raise UnsupportedError("the model has no Q/DQ layer that could run in float again")
+            raise UnsupportedError("the model has no quantized layer that could run in float again")
         batched = has_dynamic_batch(bench.job.workload)
         batches = calibration_arrays(bench.calibration, RANKING_SAMPLES, batched)
         self._ranking = costliest_first(self.switch, batches, bench.job.show.track)

@@ -1,4 +1,5 @@
-"""Nodes of a quantized model run in float again: their inputs are read past QuantizeLinear and DequantizeLinear."""
+"""Nodes of a quantized model run in float again: their inputs are read past QuantizeLinear and DequantizeLinear, and the
+products of dynamic schemes are put back as they were."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from compress.accuracy_control.dynamic_products import add_float_product, dynamic_products
 from compress.accuracy_control.quantized_graph import (
     WEIGHTED,
     QuantizedGraph,
@@ -44,7 +46,7 @@ def quantized_nodes(quantized: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def give_back(quantized: onnx.ModelProto, nodes: Collection[str], original: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of a Q/DQ model in which the named nodes run in float.
+    """A copy of a quantized model in which the named nodes run in float.
 
     They read their activations before QuantizeLinear, and the float model's weights and biases. Where a weight is not the
     float model's within a quantization step (layers were equalized or smoothed into each other), it stays the dequantized
@@ -53,7 +55,7 @@ def give_back(quantized: onnx.ModelProto, nodes: Collection[str], original: onnx
 
     Args:
         quantized: by NNCF or ONNX Runtime, with the node names of `original`.
-        nodes: of `quantized_nodes`.
+        nodes: of `quantized_nodes`, or layers of `dynamic_products`.
         original: the float model that was quantized.
 
     Raises:
@@ -65,14 +67,21 @@ def give_back(quantized: onnx.ModelProto, nodes: Collection[str], original: onnx
     result.CopyFrom(quantized)
     graph, source = QuantizedGraph(result), QuantizedGraph(original)
     named = {node.name: node for node in graph.quantized}
-    unknown = sorted(set(nodes) - set(named))
+    dynamic = {product.layer: product for product in dynamic_products(graph, source)}
+    unknown = sorted(set(nodes) - set(named) - set(dynamic))
     if unknown:
-        raise ValueError(f"give_back: found {', '.join(unknown)}, allowed: the quantized nodes {', '.join(named)}")
-    kept = set(named) - set(nodes)
-    read = {name for node in nodes for name in named[node].input}
-    made = {name for node in nodes for name in named[node].output}
-    for name in nodes:
+        allowed = ", ".join([*named, *dynamic])
+        raise ValueError(f"give_back: found {', '.join(unknown)}, allowed: the quantized nodes {allowed}")
+    static = [name for name in nodes if name in named]
+    kept = set(named) - set(static)
+    read = {name for node in static for name in named[node].input}
+    made = {name for node in static for name in named[node].output}
+    for name in static:
         return_to_float(named[name], graph, source)
+    for name in dynamic.keys() & set(nodes):
+        written = dynamic[name].result.output[0]
+        graph.proto.node.remove(dynamic[name].result)
+        add_float_product(dynamic[name], written, graph, source)
     for pair in graph.activation_pairs():
         tensor = graph.made[pair.input[0]].input[0]
         if tensor in made or (pair.output[0] in read and not _readers(pair.output[0], graph) & kept):

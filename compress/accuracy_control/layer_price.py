@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from compress.accuracy_control.dynamic_products import float_names
 from export.model import OnnxModel
 from targets import LayerTime
 
@@ -41,9 +42,11 @@ def in_float_anyway(times: Sequence[LayerTime], quantized: Collection[str], mode
 
 
 def _names(model: OnnxModel) -> dict[str, str]:
-    """Node or tensor -> the node that it names."""
+    """Node or tensor -> the node that it names; a product of dynamic INT8 goes by the name of the node that it was."""
     nodes = model.proto().graph.node
-    return {output: node.name for node in nodes for output in node.output} | {node.name: node.name for node in nodes}
+    names = {output: node.name for node in nodes for output in node.output} | {node.name: node.name for node in nodes}
+    dynamic = [node.name for node in nodes if node.op_type == "MatMulInteger"]
+    return names | {name: float_names(name)[-1] for name in dynamic}
 
 
 def _node_of(kernel: str, names: Mapping[str, str]) -> str | None:

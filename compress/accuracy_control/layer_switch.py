@@ -1,4 +1,4 @@
-"""A Q/DQ model in which every layer runs in 8 bits or in float as each call asks: what one layer costs takes no new session."""
+"""A quantized model in which every layer runs in 8 bits or in float as each call asks: what one layer costs takes no new session."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from compress.accuracy_control.dynamic_products import DynamicProduct, add_float_product, dynamic_products
 from compress.accuracy_control.give_back import return_to_float, with_activation
 from compress.accuracy_control.quantized_graph import QuantizedGraph, drop_unread, sort
 from targets.base import Arrays
@@ -19,7 +20,7 @@ class LayerSwitch:
     """The model in ONNX Runtime, computed in float with the rounding of Q/DQ, so that no kernel's own overflow counts.
 
     Args:
-        quantized: a Q/DQ model.
+        quantized: a Q/DQ model, or one of dynamic INT8.
         original: the float model that was quantized.
         threads: of the runtime.
     """
@@ -27,9 +28,10 @@ class LayerSwitch:
     def __init__(self, quantized: onnx.ModelProto, original: onnx.ModelProto, threads: int = 1) -> None:
         import onnxruntime
 
-        nodes = QuantizedGraph(quantized).quantized
-        self.layers = tuple(node.name for node in nodes)
-        self.operators = {node.name: node.op_type for node in nodes}
+        graph = QuantizedGraph(quantized)
+        dynamic = {product.layer: product.operator for product in dynamic_products(graph, QuantizedGraph(original))}
+        self.operators = {node.name: node.op_type for node in graph.quantized} | dynamic
+        self.layers = tuple(self.operators)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads
@@ -72,6 +74,8 @@ def with_switches(quantized: onnx.ModelProto, original: onnx.ModelProto) -> onnx
             if before != after:
                 node.input[index] = _either(switch_of(name), before, after, graph)
         graph.proto.input.append(helper.make_tensor_value_info(switch_of(name), TensorProto.BOOL, []))
+    for product in dynamic_products(graph, source):
+        _switch_product(product, graph, source)
     makers = {output: name for name, node in nodes.items() for output in node.output}
     for pair in graph.activation_pairs():
         _switch_pair(pair, makers, {name for name, read in reads.items() if pair.output[0] in read}, graph, source)
@@ -109,6 +113,17 @@ def _switch_pair(
     chosen = _either(_joined("And", conditions, graph), pair.output[0], past, graph, output=behind if is_output else "")
     for node in readers:
         node.input[:] = [chosen if name == pair.output[0] else name for name in node.input]
+
+
+def _switch_product(product: DynamicProduct, graph: QuantizedGraph, source: QuantizedGraph) -> None:
+    """Compute a dynamic product both ways and let the switch choose."""
+    from onnx import TensorProto, helper
+
+    written = product.result.output[0]
+    product.result.output[0] = f"{written}_in_8_bits"
+    add_float_product(product, f"{written}_in_float", graph, source)
+    graph.proto.input.append(helper.make_tensor_value_info(switch_of(product.layer), TensorProto.BOOL, []))
+    _either(switch_of(product.layer), f"{written}_in_8_bits", f"{written}_in_float", graph, output=written)
 
 
 _EITHER = "either:"

@@ -42,16 +42,39 @@ class Outliers(nn.Module):
         return self.head(torch.relu(self.mixed(x)).mean((2, 3)))
 
 
-def planted():
+class OutlierProducts(nn.Module):
+    '''The same in matrix products, behind the mean over the image.'''
+
+    def __init__(self, tiny):
+        super().__init__()
+        self.conv1, self.bn1, self.conv2, self.bn2 = tiny.conv1, tiny.bn1, tiny.conv2, tiny.bn2
+        self.wide, self.mixed, self.head = nn.Linear(16, 17), nn.Linear(17, 16), tiny.head
+        with torch.no_grad():
+            for linear in (self.wide, self.mixed):
+                linear.weight.zero_()
+                linear.bias.zero_()
+            self.wide.weight[range(16), range(16)] = 1.0
+            self.wide.weight[16, 0] = 2000.0
+            self.wide.bias[16] = 100.0
+            self.mixed.weight[range(16), range(16)] = 1.0
+
+    def forward(self, image):
+        x = torch.relu(self.bn1(self.conv1(image)))
+        x = torch.relu(self.bn2(self.conv2(x))).mean((2, 3))
+        return self.head(torch.relu(self.mixed(torch.relu(self.wide(x)))))
+
+
+def planted(products=False):
     import dataclasses
 
     made = tiny()
-    return dataclasses.replace(made, model=Outliers(made.model).eval())
+    return dataclasses.replace(made, model=(OutlierProducts if products else Outliers)(made.model).eval())
 """
 
 RECIPE = """\
 name: planted
 workload: workload.py:planted
+arguments: {{products: {products}}}
 steps:
   - quantize: {{calibration_samples: 64, schemes: [{scheme}], accuracy_control: {control}}}
 targets: [{target}]
@@ -60,10 +83,10 @@ budget: {{metric_drop: 0.02}}
 """
 
 
-def planted(folder: Path, target: str, scheme: str = "int8", control: str = "true") -> Report:
+def planted(folder: Path, target: str, scheme: str = "int8", control: str = "true", products: str = "false") -> Report:
     (folder / "workload.py").write_text(WORKLOAD + OUTLIERS)
     recipe = folder / "recipe.yaml"
-    recipe.write_text(RECIPE.format(target=target, scheme=scheme, control=control))
+    recipe.write_text(RECIPE.format(target=target, scheme=scheme, control=control, products=products))
     return compress.run(recipe, folder / "run")
 
 
@@ -88,6 +111,15 @@ def test_the_planted_bad_layer_goes_back_and_few_others(target: str, tmp_path: P
     assert table is not None and f"mixed ({mixed.given_back[0].layer})" in table.lines[1].cells
     assert table.notes[-1].startswith(f"{target}: int8-mixed takes ")
     assert "Layers in float again" in report_markdown(report)
+
+
+def test_a_bad_product_of_a_dynamic_scheme_goes_back_alone(tmp_path: Path) -> None:
+    report = planted(tmp_path, "onnxruntime_mobile", scheme="int8-dynamic", products="true")
+    ruined, mixed = tried(report, "int8-dynamic"), tried(report, "int8-dynamic-mixed")
+    assert loss(ruined) > 0.02 >= loss(mixed)
+    assert [(layer.module, layer.operator) for layer in mixed.given_back] == [("mixed", "Gemm")]
+    assert mixed.given_back[0].metric_change < -0.02
+    assert mixed.given_back[0].price_s is not None
 
 
 def test_it_can_be_switched_off(tmp_path: Path) -> None:
