@@ -44,11 +44,6 @@ def quantized_sections(
         if scheme.quantizer == "none":
             notes.append(f"{title}: a precision of the whole model, not of a layer: `compress run` tries it")
             continue
-        if scheme.mode == "dynamic":
-            notes.append(
-                f"{title}: takes its ranges at run time, which no Q/DQ model of single layers shows: `compress run` tries it"
-            )
-            continue
         try:
             quantized = quantize_model(model, calibration, scheme, folder / f"{number}.onnx")
         except (UnsupportedError, QualityError) as error:
@@ -58,7 +53,7 @@ def quantized_sections(
         if costs:
             sections.append(Section(f"{title}: one layer alone quantized", ranked(costs)))
         else:
-            notes.append(f"{title}: has no Q/DQ around single layers")
+            notes.append(f"{title}: quantizes no product of its own")
     return sections, notes
 
 

@@ -67,8 +67,12 @@ def test_the_worst_come_first_and_half_costs_more_than_a_quarter(found: Sensitiv
     assert all(half[layer] < quarter[layer] for layer in quarter)
 
 
-def test_schemes_without_single_layers_are_named_with_the_reason(found: Sensitivity) -> None:
-    assert all("onnxruntime_mobile" not in note or "dynamic" in note for note in found.notes)
+def test_products_of_a_dynamic_scheme_are_ranked_too(tmp_path: Path) -> None:
+    found = sensitivity(write_tiny(tmp_path), ["steps.2.quantize.schemes=[int8-dynamic]"], samples=20)
+    section = found.sections[2]
+    assert section.title == "onnxruntime_mobile int8-dynamic: one layer alone quantized"
+    assert [(each.layer, each.change) for each in section.costs] == [("head", "Gemm")], "convolutions stay in float"
+    assert section.costs[0].signal_to_noise_db.value < SILENT_DB
 
 
 def test_pruning_leaves_the_model_as_it_was(tmp_path: Path) -> None:
