@@ -33,11 +33,11 @@ def check_mixable(inputs: Mapping[str, Tensor]) -> None:
     Raises:
         InputError: names the inputs that are not floating point.
     """
-    whole = [f"{name} ({str(tensor.dtype).removeprefix('torch.')})" for name, tensor in inputs.items()
-             if not tensor.is_floating_point()]  # fmt: skip
+    types = {name: str(tensor.dtype) for name, tensor in inputs.items() if not tensor.is_floating_point()}
+    whole = ", ".join(f"{name} ({dtype.removeprefix('torch.')})" for name, dtype in types.items())
     if whole:
         raise InputError(
-            f"distill: mixup goes half way between two samples, and {', '.join(whole)} has nothing there; leave mixup out"
+            f"distill: mixup goes half way between two samples, and {whole} has nothing there; leave mixup out"
         )
 
 
