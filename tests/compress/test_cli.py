@@ -208,12 +208,15 @@ def test_ctrl_c_leaves_no_half_written_file(tmp_path: Path) -> None:
     import signal
 
     recipe = write_tiny(tmp_path, RECIPE.replace("epochs: 1", "epochs: 500"))
+    # A job in a shell's background ignores SIGINT, and so would what it starts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "compress", "run", str(recipe), "--out", str(tmp_path / "run")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "run").glob(".scratch/*/*")) and time.monotonic() < deadline:
         time.sleep(0.2)
