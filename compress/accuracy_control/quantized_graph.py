@@ -35,13 +35,19 @@ class QuantizedGraph:
         ]
 
     def pair(self, name: str) -> onnx.NodeProto | None:
-        """The DequantizeLinear that makes a tensor, out of another tensor or out of a constant."""
+        """The DequantizeLinear that makes a tensor, out of what a QuantizeLinear makes or out of a constant.
+
+        Not one of rows that a Gather takes from a quantized embedding: that only stores in 8 bits.
+        """
         node = self.made.get(name)
-        return node if node is not None and node.op_type == "DequantizeLinear" else None
+        if node is None or node.op_type != "DequantizeLinear":
+            return None
+        maker = self.made.get(node.input[0])
+        return node if maker is None or maker.op_type == "QuantizeLinear" else None
 
     def activation_pairs(self) -> list[onnx.NodeProto]:
         """Every DequantizeLinear of a tensor that a QuantizeLinear makes."""
-        pairs = [node for node in self.proto.node if node.op_type == "DequantizeLinear"]
+        pairs = [pair for node in self.proto.node if (pair := self.pair(node.output[0])) is not None]
         return [pair for pair in pairs if pair.input[0] in self.made]
 
     def array(self, name: str) -> np.ndarray:
