@@ -13,8 +13,9 @@ import numpy as np
 
 from benchmarks.latency import CONTROL, Measured, Pool, Protocol, measure
 from benchmarks.machine import library_versions, machine
+from benchmarks.measurements import Footprint, Interval, Latency, Throughput
 from benchmarks.model_files import engine_of
-from benchmarks.report import Footprint, Interval, Latency, Row, Throughput
+from benchmarks.report import Row
 from benchmarks.stability import unstable
 from benchmarks.timings import Timings
 from export.errors import InputError

@@ -8,7 +8,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from benchmarks.report import ClassScore, Interval, McNemar
+from benchmarks.measurements import Interval
+from benchmarks.report import ClassScore, McNemar
 
 BINS = 15
 SIGNIFICANT = 0.01

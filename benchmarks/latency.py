@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from benchmarks.answers import Answers, answers_of, remembered, wrong_answers
-from benchmarks.report import Footprint
+from benchmarks.measurements import Footprint
 from benchmarks.timings import MIN_ROUNDS, Timings
 from benchmarks.worker import Answer, Block, Worker
 from export.progress import Track, silent

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measurements import Interval
 from benchmarks.render.claims import instability
 from benchmarks.render.facts import spell
 from benchmarks.render.tables import latency_at, main_point
-from benchmarks.report import Interval, Report, Row
+from benchmarks.report import Report, Row
 from export.errors import EnvironmentFailure
 
 LONGEST_PARAM = 6000

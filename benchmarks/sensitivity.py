@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.report import Interval, write_text_whole
+from benchmarks.measurements import Interval
+from benchmarks.report import write_text_whole
 
 SILENT_DB = 200.0
 """Stands for no noise at all."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from benchmarks.report import Interval
+from benchmarks.measurements import Interval
 
 RESAMPLES = 2000
 

@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from benchmarks.report import Tail
+from benchmarks.measurements import Tail
 
 PERCENTILES = (0.9, 0.99, 0.999)
 CONFIDENCE = 0.99

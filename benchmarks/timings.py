@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.report import Interval, Latency, Throughput
+from benchmarks.measurements import Interval, Latency, Throughput
 from benchmarks.statistics import ratio_interval
 from benchmarks.tails import tails
 

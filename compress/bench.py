@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.text import Text
 
 from benchmarks.bench import Bench, BenchRow
+from benchmarks.measurements import Tail
 from benchmarks.render.claims import NO_CLAIM
 from benchmarks.render.tables import Line, Table
 from benchmarks.render.terminal import print_table
 from benchmarks.render.wording import MISSING, byte_size, milliseconds, ratio, significant
-from benchmarks.report import Tail, write_text_whole
+from benchmarks.report import write_text_whole
 from export.errors import InputError
 
 PERCENTILES = ("p90", "p99", "p99.9")

@@ -13,8 +13,9 @@ import numpy as np
 from benchmarks.accuracy import AccuracyRun, score, statistics_of
 from benchmarks.answers import Answers, answers_of
 from benchmarks.latency import Measured, Pool, Protocol, measure
+from benchmarks.measurements import Latency, Throughput
 from benchmarks.profile import layers_of
-from benchmarks.report import Latency, Score, Throughput
+from benchmarks.report import Score
 from compress.bench_inputs import timing_pool
 from compress.job import Job
 from compress.samples import Calibration, Split, samples_of

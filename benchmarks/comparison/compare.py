@@ -17,9 +17,10 @@ from benchmarks.comparison.comparable import (
     unsteadiness,
 )
 from benchmarks.comparison.moves import Move, latency_move, metric_move, percent, percent_ends, ratio_move, size_move
+from benchmarks.measurements import Interval, Latency
 from benchmarks.render.tables import latency_at, main_point
 from benchmarks.render.wording import MetricWording, byte_size, times
-from benchmarks.report import Decision, Interval, Latency, Report, Score
+from benchmarks.report import Decision, Report, Score
 from benchmarks.samples_file import key_of
 from export.errors import InputError
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.classification import mcnemar
+from benchmarks.measurements import Interval, Latency
 from benchmarks.metrics import Accuracy, Metric, TopK, ready_made
 from benchmarks.render.wording import signed
-from benchmarks.report import Interval, Latency, McNemar, Score
+from benchmarks.report import McNemar, Score
 from benchmarks.statistics import half_width, paired_difference
 
 SAME_VALUE = 1e-9

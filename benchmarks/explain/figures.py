@@ -13,7 +13,7 @@ from typing import Literal
 from benchmarks.explain.graph import Quantization, find
 from benchmarks.explain.layer_work import CONVERSIONS, Work, work_of
 from benchmarks.explain.roofline import Roofline
-from benchmarks.report import Interval
+from benchmarks.measurements import Interval
 from targets import LayerTime, Profile
 
 CREDIBLE_S = 50e-6

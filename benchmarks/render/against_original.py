@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from benchmarks.classification import worst_class
+from benchmarks.measurements import Interval
 from benchmarks.render.claims import claimed_ratio, instability
 from benchmarks.render.tables import latency_at, main_point
 from benchmarks.render.wording import MetricWording, p_value, share
-from benchmarks.report import Interval, Report, Row, Score
+from benchmarks.report import Report, Row, Score
 
 
 def moved(report: Report, target: str) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ from typing import Any, TypeGuard
 
 import plotly.graph_objects as go
 
-from benchmarks.report import Interval, Report, Row
+from benchmarks.measurements import Interval
+from benchmarks.report import Report, Row
 
 COLOURS = ("#3987d8", "#e08a00", "#12a37f", "#c46aa4", "#d55e00", "#8f7ae6")
 """One a target or an engine; told apart by colour-blind readers and on light and dark ground."""

@@ -9,6 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from benchmarks.measurements import Interval, Latency
 from benchmarks.render.chart_style import (
     AXIS,
     BAD,
@@ -23,7 +24,7 @@ from benchmarks.render.chart_style import (
 )
 from benchmarks.render.tables import difference_of, latency_at, main_point
 from benchmarks.render.wording import MetricWording, milliseconds, significant
-from benchmarks.report import Interval, Latency, Report, Row
+from benchmarks.report import Report, Row
 
 STEP_WIDTH = 10
 """Characters of a step's name in one line under the waterfall."""

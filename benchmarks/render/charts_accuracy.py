@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from benchmarks.measurements import Interval
 from benchmarks.render.chart_style import AXIS, BAD, COLOURS, LAYOUT, TORCH_COLOUR, errors, plain, shortened, wrapped
 from benchmarks.render.tables_detail import worst_classes
 from benchmarks.render.wording import MetricWording, share
-from benchmarks.report import ClassScore, Flip, Interval
+from benchmarks.report import ClassScore, Flip
 
 MOST_CLASSES = 30
 """Classes drawn; where there are more, those with the largest drop."""

@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from benchmarks.measurements import Latency
 from benchmarks.render.chart_style import (
     AXIS,
     COLOURS,
@@ -25,7 +26,7 @@ from benchmarks.render.chart_style import (
 )
 from benchmarks.render.tables import latency_at, main_point
 from benchmarks.render.wording import milliseconds, significant, working_point
-from benchmarks.report import Latency, Report, Row
+from benchmarks.report import Report, Row
 from targets.base import LayerTime
 
 MOST_OPERATORS = 10

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from benchmarks.measurements import Interval, Latency
 from benchmarks.render.chart_style import (
     AXIS,
     BAD,
@@ -22,7 +23,7 @@ from benchmarks.render.chart_style import (
 )
 from benchmarks.render.tables import difference_of, latency_at, main_point, score_of
 from benchmarks.render.wording import MetricWording, milliseconds, working_point
-from benchmarks.report import Interval, Latency, Report, Row
+from benchmarks.report import Report, Row
 
 FAR_OFF = 8
 """Times the reach of what ships and of the budget: an engine that lost more would squash the others to a line."""

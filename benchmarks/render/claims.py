@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from benchmarks.measurements import Interval
 from benchmarks.render.wording import duration, ratio
-from benchmarks.report import Interval, Report, Verdict
+from benchmarks.report import Report, Verdict
 from benchmarks.stability import unstable
 
 NO_CLAIM = "no claim"

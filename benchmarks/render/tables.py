@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from benchmarks.measurements import Interval, Latency
 from benchmarks.render.claims import NO_CLAIM, claimed_ratio, unstable_lines
 from benchmarks.render.wording import (
     MISSING,
@@ -16,7 +17,7 @@ from benchmarks.render.wording import (
     share,
     working_point,
 )
-from benchmarks.report import Interval, Latency, Report, Row, Score, Status
+from benchmarks.report import Report, Row, Score, Status
 
 Kind = Literal["plain", "heading", "chosen", "dim"]
 

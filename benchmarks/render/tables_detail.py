@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from benchmarks.measurements import Latency
 from benchmarks.render.against_original import worst_class_words
 from benchmarks.render.claims import claimed_ratio
 from benchmarks.render.tables import Line, Table, by_target, latency_at, main_point
@@ -18,7 +19,7 @@ from benchmarks.render.wording import (
     significant,
     working_point,
 )
-from benchmarks.report import ClassScore, Latency, Report, Row, Score, Stage
+from benchmarks.report import ClassScore, Report, Row, Score, Stage
 
 SLOWEST = 15
 """Layers told by name."""

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.report import Interval, Latency, Report
+from benchmarks.measurements import Interval, Latency
+from benchmarks.report import Report
 
 MISSING = "–"
 """Stands where there is no figure."""

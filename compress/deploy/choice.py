@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from benchmarks.measurements import Interval
 from benchmarks.render.wording import ratio
-from benchmarks.report import Interval, Score
+from benchmarks.report import Score
 from compress.recipe import Budget
 
 ROUNDING = 1e-9

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.latency import Measured
-from benchmarks.report import Interval, Row, Score
+from benchmarks.measurements import Interval
+from benchmarks.report import Row, Score
 from compress.accuracy_control import mixed_candidate
 from compress.deploy.candidates import Candidate
 from compress.deploy.choice import ORIGINAL, Ratios, Trial, drop_of

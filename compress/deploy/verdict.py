@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from benchmarks.classification import broken_classes, worst_class
+from benchmarks.measurements import Interval
 from benchmarks.render.wording import MetricWording, duration, ratio
-from benchmarks.report import Decision, Interval, Row, Score, Verdict
+from benchmarks.report import Decision, Row, Score, Verdict
 from benchmarks.stability import unstable
 from compress.deploy.choice import ROUNDING
 from compress.recipe import Budget

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.measurements import Interval
 from benchmarks.metrics import Metric
-from benchmarks.report import Interval
 from benchmarks.sensitivity import LayerCost, signal_to_noise
 from benchmarks.statistics import paired_difference
 from compress.samples import first_pass

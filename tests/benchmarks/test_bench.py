@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.bench import Bench, BenchRow, bench, input_shapes, line_up, misfit, names_of, random_inputs
 from benchmarks.latency import Protocol
+from benchmarks.measurements import Footprint, Interval
 from benchmarks.model_files import engine_of
-from benchmarks.report import Footprint, Interval
 from export.errors import InputError, UnsupportedError
 from export.model import TensorSpec
 from targets import FP32, Engine, target_class

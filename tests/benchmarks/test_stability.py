@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.report import Interval, Latency, Row
+from benchmarks.measurements import Interval, Latency
+from benchmarks.report import Row
 from benchmarks.stability import unstable
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import compress
+from benchmarks.measurements import Interval
 from benchmarks.render.given_back import given_back_table
 from benchmarks.render.markdown import report_markdown
-from benchmarks.report import Interval, Report, Row, Score
+from benchmarks.report import Report, Row, Score
 from compress.accuracy_control import calibration_arrays, fewest
 from compress.deploy.choice import drop_of
 from targets import target_class

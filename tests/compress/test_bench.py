@@ -14,7 +14,7 @@ from rich.console import Console
 
 from benchmarks.bench import Bench, BenchRow
 from benchmarks.latency import Protocol
-from benchmarks.report import Footprint, Interval, Latency, Tail, Throughput
+from benchmarks.measurements import Footprint, Interval, Latency, Tail, Throughput
 from compress.bench import axis_sizes, bench_table, control_line, print_bench
 from compress.cli import main
 from export.errors import InputError

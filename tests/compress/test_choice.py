@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from benchmarks.report import Interval
+from benchmarks.measurements import Interval
 from compress.deploy.choice import ORIGINAL, Ratios, Trial, choose, confirm, lost_before
 from compress.recipe import Budget
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.report import Interval, Report
+from benchmarks.measurements import Interval
+from benchmarks.report import Report
 from benchmarks.samples_file import FILE, write_samples
 from compress.cli import main
 from tests.benchmarks.render.made_up import made_up_report, with_row

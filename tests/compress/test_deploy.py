@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import compress
-from benchmarks.report import Interval
+from benchmarks.measurements import Interval
 from compress.deploy.choice import ORIGINAL, Ratios
 from tests.compress.tiny import RECIPE, write_tiny
 

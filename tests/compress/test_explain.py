@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from benchmarks.explain.roofline import Roofline
 from benchmarks.machine import fingerprint
-from benchmarks.report import Latency, Report, Row, Verdict
+from benchmarks.measurements import Latency
+from benchmarks.report import Report, Row, Verdict
 from compress import explain as explaining
 from compress.cli import app
 from compress.engines import ENGINE

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.measurements import Interval
 from benchmarks.render.sensitivity import cost_table, sensitivity_html
-from benchmarks.report import Interval
 from benchmarks.sensitivity import (
     SILENT_DB,
     LayerCost,

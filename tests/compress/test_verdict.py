@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.report import ClassScore, Interval, Latency, Row, Score, Verdict
+from benchmarks.measurements import Interval, Latency
+from benchmarks.report import ClassScore, Row, Score, Verdict
 from compress.deploy.verdict import judge
 from compress.recipe import Budget
 

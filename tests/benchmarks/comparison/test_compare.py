@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.comparison.compare import Comparison, Shipped, compare
 from benchmarks.comparison.table import comparison_table
-from benchmarks.report import Decision, Interval, Report
+from benchmarks.measurements import Interval
+from benchmarks.report import Decision, Report
 from export.errors import InputError
 from tests.benchmarks.render.made_up import control, made_up_report, with_row
 

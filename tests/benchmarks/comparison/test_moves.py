@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks.comparison.moves import Move, latency_move, metric_move, percent, percent_ends, ratio_move, size_move
+from benchmarks.measurements import Interval, Latency
 from benchmarks.metrics import F1, Accuracy, Metric, TopK
-from benchmarks.report import Interval, Latency, McNemar, Score
+from benchmarks.report import McNemar, Score
 
 
 def scored(metric: Metric, rows: np.ndarray, difference: Interval | None = None) -> Score:

@@ -14,7 +14,7 @@ from benchmarks.explain.graph import Quantized
 from benchmarks.explain.layer_work import Work, padded, work_of
 from benchmarks.explain.roofline import Roofline
 from benchmarks.explain.tables import explanation_tables, island_table, kind_table, layer_table
-from benchmarks.report import Interval
+from benchmarks.measurements import Interval
 from targets import LayerTime, Profile
 
 MS = 1e-3

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.report import Footprint, Interval, Latency, Report, Row, Score, Stage, Verdict
+from benchmarks.measurements import Footprint, Interval, Latency
+from benchmarks.report import Report, Row, Score, Stage, Verdict
 from tests.benchmarks.render.made_up_details import answers, flips, layers, tails, throughput
 
 TORCH_S = 0.00542

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.report import ClassScore, Flip, Interval, McNemar, Score, Tail, Throughput
+from benchmarks.measurements import Interval, Tail, Throughput
+from benchmarks.report import ClassScore, Flip, McNemar, Score
 from targets.base import LayerTime
 
 KINDS = ("Convolution", "Add", "Relu", "FullyConnected", "Reorder", "FakeQuantize", "Softmax")

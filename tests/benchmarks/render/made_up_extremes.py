@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.report import ClassScore, Flip, Interval, Report, Row
+from benchmarks.measurements import Interval
+from benchmarks.report import ClassScore, Flip, Report, Row
 from benchmarks.stability import unstable
 from tests.benchmarks.render.made_up import control, made_up_report, with_row
 

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.measurements import Interval
 from benchmarks.render.chart_style import median_interval, shortened, wrapped
 from benchmarks.render.charts import distillation_chart, waterfall_chart
 from benchmarks.render.charts_accuracy import class_chart, flip_image, worst_classes
 from benchmarks.render.charts_latency import block_chart, distribution_chart, layer_chart, throughput_chart
 from benchmarks.render.charts_trade_off import accuracy_latency_chart, pareto_front
-from benchmarks.report import Interval, Report
+from benchmarks.report import Report
 from tests.benchmarks.render.made_up import made_up_report, with_row
 from tests.benchmarks.render.made_up_extremes import SHIPS, crowded_report
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.measurements import Interval
 from benchmarks.render.wording import (
     MetricWording,
     byte_size,
@@ -15,7 +16,6 @@ from benchmarks.render.wording import (
     signed,
     significant,
 )
-from benchmarks.report import Interval
 from tests.benchmarks.render.made_up import made_up_report
 
 
