@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
+from benchmarks.process import forced_switches
 
 WAITED = 0.02
 """Share of a block's wall time beyond which it counts as contended. An undisturbed block waits under 0.002."""
@@ -41,7 +41,6 @@ class Watch:
     """Counters at the start of a block; `stop` gives what happened since."""
 
     def __init__(self) -> None:
-        self._process = psutil.Process()
         self._cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
     def start(self) -> None:
@@ -53,7 +52,7 @@ class Watch:
         return Disturbance(spent, now[1] - stolen, now[2] - switches)
 
     def _now(self) -> tuple[float | None, float, int]:
-        return waited_s(Path("/proc/self/task")), self._stolen_s(), self._process.num_ctx_switches().involuntary
+        return waited_s(Path("/proc/self/task")), self._stolen_s(), forced_switches()
 
     def _stolen_s(self) -> float:
         path = Path("/proc/stat")

@@ -9,8 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from benchmarks.process import memory_bytes
 from targets import cuda
 from targets.isa import instruction_sets
 
@@ -55,7 +54,7 @@ def fingerprint(root: Path = ROOT) -> dict[str, Any]:
         "cpu_quota_cores": cpu_quota(root),
         "virtual_machine": virtual_machine(root),
         **_clock_limits(root),
-        "memory_bytes": psutil.virtual_memory().total,
+        "memory_bytes": memory_bytes(),
         "system": platform.system(),
         "os": os_name(root),
         "kernel": platform.release(),

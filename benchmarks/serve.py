@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from benchmarks.contention import Watch
 from benchmarks.feed import Feed, kept
+from benchmarks.process import peak_bytes, resident_bytes
 from benchmarks.worker import Answer, Block, Loaded, first_line, receive, send
 from export.errors import CompressError
 from targets import Arrays, Engine, Profile, Session, target_class
@@ -25,7 +25,6 @@ class _Served:
     """What the child does at each command. With `concurrent` there are several sessions, else one."""
 
     def __init__(self) -> None:
-        self._process = psutil.Process()
         self._sessions: Sequence[Session] = ()
         self._feeds: list[Feed] = []
 
@@ -35,7 +34,7 @@ class _Served:
         )  # before the import: OpenVINO took 0.3 to 3.4 % longer (three pairs) if loaded with more cores in sight
         self._kind = target_class(target)
         importlib.import_module(self._kind.runtime_module())
-        self._runtime_bytes = self._process.memory_info().rss
+        self._runtime_bytes = resident_bytes()
 
     def load(self, engine: dict[str, Any], folder: Path, threads: int, concurrent: bool) -> Loaded:
         self._watch = Watch()
@@ -44,7 +43,7 @@ class _Served:
         start = time.perf_counter()
         self._sessions = target.load_concurrent(found, threads) if concurrent else [target.load(found, threads)]
         load_s = time.perf_counter() - start
-        return Loaded(load_s, self._runtime_bytes, self._process.memory_info().rss, len(self._sessions))
+        return Loaded(load_s, self._runtime_bytes, resident_bytes(), len(self._sessions))
 
     def run(self, inputs: dict[str, np.ndarray]) -> Arrays:
         return {name: np.asarray(output) for name, output in self._sessions[0].run(inputs).items()}
@@ -67,7 +66,7 @@ class _Served:
             with ThreadPoolExecutor(len(self._sessions)) as pool:
                 lanes = [
                     pool.submit(_calls, session, feed.fresh(calls), None)
-                    for session, feed in zip(self._sessions, self._feeds, strict=True)
+                    for session, feed in zip(self._sessions, self._feeds)
                 ]
                 return [taken for lane in lanes for taken in lane.result()[0]], None
 
@@ -78,15 +77,7 @@ class _Served:
         return target.profile(engine, inputs, threads, runs)
 
     def peak(self) -> int:
-        if sys.platform == "win32":
-            return int(self._process.memory_info().peak_wset)
-        status = Path("/proc/self/status")
-        if status.exists():  # ru_maxrss would start from the parent's size: it survives fork and exec
-            [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-            return int(line.split()[1]) * 1024
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak_bytes()
 
     def _timed(self, work: Any) -> Block:
         self._watch.start()

@@ -42,7 +42,7 @@ def ratio_interval(slower: Sequence[np.ndarray], faster: Sequence[np.ndarray], s
         Hinkley 1997, "Bootstrap Methods", section 3.8 (which level to draw); Hesterberg 2015,
         doi:10.1080/00031305.2015.1089789 (what bootstraps of small samples leave out).
     """
-    logs = [np.log(one) - np.log(other) for one, other in zip(slower, faster, strict=True)]
+    logs = [np.log(one) - np.log(other) for one, other in zip(slower, faster)]
     middle = float(np.mean([np.median(process) for process in logs]))
     half = half_width(logs, seed)
     return Interval(math.exp(middle), math.exp(middle - half), math.exp(middle + half))

@@ -38,7 +38,7 @@ class Timings:
 
     @property
     def median_s(self) -> float:
-        kept = [blocks[rounds] for blocks, rounds in zip(self.blocks_s, map(_kept, self.quiet), strict=True)]
+        kept = [blocks[rounds] for blocks, rounds in zip(self.blocks_s, map(_kept, self.quiet))]
         return float(np.median(np.concatenate(kept)))
 
     @property
@@ -58,7 +58,7 @@ class Timings:
 
     def faster_than(self, other: Timings) -> Interval:
         """How many times faster this engine is than `other`, with its 95 % interval, over the rounds quiet for both."""
-        rounds = [_kept(mine & theirs) for mine, theirs in zip(self.quiet, other.quiet, strict=True)]
+        rounds = [_kept(mine & theirs) for mine, theirs in zip(self.quiet, other.quiet)]
         return ratio_interval(_chosen(other.blocks_s, rounds), _chosen(self.blocks_s, rounds))
 
     def latency(
@@ -104,4 +104,4 @@ def _kept(quiet: np.ndarray) -> np.ndarray:
 
 
 def _chosen(blocks: Sequence[np.ndarray], rounds: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [process[kept] for process, kept in zip(blocks, rounds, strict=True)]
+    return [process[kept] for process, kept in zip(blocks, rounds)]

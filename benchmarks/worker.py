@@ -17,13 +17,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.contention import Disturbance
 from export.errors import EnvironmentFailure, UnsupportedError
 from targets import Arrays, Engine, Profile
+
+if TYPE_CHECKING:
+    from typing import Self
 
 _HEADER = struct.Struct("<Q")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 if TYPE_CHECKING:
     import onnx
 
-Axis = int | str
+Axis = Union[int, str]
 """An extent of a shape: a fixed size, or the name of a dynamic axis."""
 
 

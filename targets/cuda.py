@@ -33,7 +33,7 @@ def compute_capability() -> str:
     """Of the first GPU, as "8.6"."""
     driver, device = _driver(), _first_device()
     parts = (ctypes.c_int(), ctypes.c_int())
-    for part, attribute in zip(parts, (_MAJOR, _MINOR), strict=True):
+    for part, attribute in zip(parts, (_MAJOR, _MINOR)):
         _check(driver.cuDeviceGetAttribute(ctypes.byref(part), attribute, device), "cuDeviceGetAttribute")
     return f"{parts[0].value}.{parts[1].value}"
 

@@ -158,7 +158,7 @@ class OnnxRuntimeSession:
         self._outputs = [output.name for output in session.get_outputs()]
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs))))
 
     def __enter__(self) -> Self:
         return self
