@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import compress
+from compress import cli_device
 from export.errors import CompressError, EnvironmentFailure
 
 app = typer.Typer(
@@ -276,6 +277,10 @@ def init(
     for path in write_starter(folder, name):
         typer.echo(f"written: {path}")
     typer.echo(f"next: fill in workload.py, then: compress check {folder / 'recipe.yaml'}")
+
+
+for verb in (cli_device.pack, cli_device.verify, cli_device.selftest):
+    app.command()(verb)
 
 
 def main() -> NoReturn:

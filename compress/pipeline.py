@@ -26,6 +26,7 @@ from compress.gallery import gallery
 from compress.job import Job
 from compress.load_workload import load_workload
 from compress.measuring import Bench
+from compress.pack.kept import keep
 from compress.preflight import check_baseline, usable_targets
 from compress.recipe import Recipe, load_recipe
 from compress.run_directory import RunDirectory, sha256_of
@@ -104,6 +105,7 @@ def run(
             half_width_limit=recipe.benchmark.half_width_limit,
             gallery=gallery(workload, bench.evaluation_rows, shipped),
         )
+        keep(workload, bench.validation, directory.path)
         _write(report, directory, {"torch": bench.evaluation_rows, **shipped})
     return report
 

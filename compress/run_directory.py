@@ -124,7 +124,7 @@ class RunDirectory:
         )
 
 
-_OWN = {"stages", "artifacts", "report.json", "report.md", "report.html", "recipe.yaml", "samples.npz"}
+_OWN = {"stages", "artifacts", "report.json", "report.md", "report.html", "recipe.yaml", "samples.npz", "device"}
 
 
 def digest_of(key: Mapping[str, Any]) -> str:

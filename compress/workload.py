@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.metrics import Metric
+from benchmarks.preprocessing import Preprocessing
 from export.errors import InputError
 
 Batch = tuple[dict[str, Tensor], Tensor]
@@ -97,6 +98,9 @@ class Workload:
         baseline_tolerance: how far from `baseline` the measured value may be.
         student: a smaller network with the same inputs and outputs, trained or not; `distill` is then the first step,
             and starts from it instead of the original.
+        preprocessing: how an image or a text becomes the model's input, for who runs the artifact: `compress pack` puts
+            it into the bundle, and the runner's `predict` carries it out. Training and evaluation never use it.
+        licence: of the model, as the bundle shall state it.
     """
 
     model: nn.Module
@@ -113,6 +117,8 @@ class Workload:
     baseline: float | None = None
     baseline_tolerance: float = 0.0
     student: nn.Module | None = None
+    preprocessing: Preprocessing | None = None
+    licence: str | None = None
 
 
 def to_numpy(inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

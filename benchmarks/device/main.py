@@ -1,0 +1,90 @@
+"""The runner: `python runner.pyz verify | selftest | bench | predict`, beside the bundle or with its path."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.device.measure import measured_here
+from benchmarks.device.predict import predict
+from benchmarks.device.selftest import selftest
+from benchmarks.device.words import bench_lines, guess_lines, selftest_lines, verified_line
+from benchmarks.latency import Protocol
+from export.bundle.manifest import FILE
+from export.bundle.verify import Bundle, unpacked, verify
+from export.errors import CompressError, InputError
+from export.files import write_whole
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is that of `compress`: 0 right, 2 wrong input, 4 refused, 5 differs, 6 cannot run."""
+    asked = _parser().parse_args(words)
+    try:
+        bundle = verify(_bundle(asked.bundle))
+        return _carried_out(asked, bundle)
+    except CompressError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+
+
+def _carried_out(asked: argparse.Namespace, bundle: Bundle) -> int:
+    if asked.command == "verify":
+        print(verified_line(bundle))
+        return 0
+    with unpacked(bundle) as folder:
+        if asked.command == "selftest":
+            tested = selftest(bundle.manifest, folder, asked.threads)
+            print("\n".join(selftest_lines(bundle, tested)))
+            return 0 if tested.passed else 5
+        if asked.command == "predict":
+            print("\n".join(guess_lines(predict(bundle.manifest, folder, asked.given, asked.threads))))
+            return 0
+        protocol = Protocol(threads=asked.threads, seconds=asked.seconds)
+        found = measured_here(bundle, folder, protocol, asked.batch)
+    print("\n".join(bench_lines(found)))
+    if asked.json:
+        write_whole(Path(asked.json), (json.dumps(found, indent=1, allow_nan=False) + "\n").encode())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="runner.pyz", description="Checks, times and asks a model in a bundle.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, told in (
+        ("verify", "is the bundle what was packed"),
+        ("selftest", "does the model answer here as where it was packed"),
+        ("bench", "how long does a call take here"),
+        ("predict", "what does the model say of an image or a text"),
+    ):
+        command = commands.add_parser(name, help=told, description=told)
+        if name == "predict":
+            command.add_argument("given", metavar="IMAGE_OR_TEXT")
+        command.add_argument("bundle", nargs="?", help="file or folder; by default the folder of the runner")
+        if name != "verify":
+            command.add_argument("--threads", type=_from_one, default=1)
+        if name == "bench":
+            command.add_argument("--batch", type=_from_one, nargs="+", default=[1], help="batch sizes")
+            command.add_argument("--seconds", type=float, default=6.0, help="measuring time of a batch size, at most")
+            command.add_argument("--json", metavar="FILE", help="write all of it there")
+    return parser
+
+
+def _from_one(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"found {word}, a number from 1 is meant")
+    return int(word)
+
+
+def _bundle(given: str | None) -> Path:
+    if given is not None:
+        return Path(given)
+    beside = Path(sys.argv[0]).resolve().parent
+    if not (beside / FILE).is_file():
+        raise InputError("no bundle given, and the runner does not lie in one; give the path of a bundle")
+    return beside

@@ -1,0 +1,69 @@
+"""The measuring protocol of a run, on the device: the engine in fresh processes, beside itself as the A/A row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.device.golden import golden_samples, pools
+from benchmarks.device.selftest import engine_of, selftest
+from benchmarks.latency import CONTROL, Protocol, measure
+from benchmarks.machine import library_versions, machine, state
+from export.bundle.verify import Bundle
+from export.errors import InputError, QualityError
+from export.progress import Track, silent
+
+SCHEMA = "edge-compress device 1"
+MODEL = "model"
+
+
+def measured_here(
+    bundle: Bundle, folder: Path, protocol: Protocol, batch_sizes: Iterable[int] = (1,), track: Track = silent
+) -> dict[str, Any]:
+    """Selftest, then latency of an unpacked bundle's engine at each batch size; plain values for JSON.
+
+    The inputs are the golden ones; a batch is made of as many of them, in turns.
+
+    Raises:
+        QualityError: if the engine does not answer as where it was packed: its times would be of something else.
+        InputError: if the engine takes no batch of that size.
+    """
+    before = machine()
+    tested = selftest(bundle.manifest, folder, protocol.threads)
+    if not tested.passed:
+        raise QualityError(f"{bundle.path.name}: {tested.findings[0]}; its speed is not measured")
+    _, engine = engine_of(bundle.manifest, folder)
+    singles = pools(golden_samples(bundle.manifest, folder))[0]
+    fixed = {spec.shape[0] for spec in engine.inputs if spec.shape and isinstance(spec.shape[0], int)}
+    for size in batch_sizes:
+        if fixed and fixed != {size}:
+            raise InputError(f"--batch {size}: the engine has its batch fixed at {min(fixed)}")
+    inputs = {size: [_batch(singles, first, size) for first in range(len(singles))] for size in batch_sizes}
+    found = measure({MODEL: engine}, inputs, protocol, control=MODEL, track=track)
+    timings, again = found[MODEL].timings, found[CONTROL].timings
+    return {
+        "schema": SCHEMA,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "bundle": {"name": bundle.manifest.name, "digest": bundle.digest},
+        "target": engine.target,
+        "scheme": engine.scheme,
+        "protocol": asdict(protocol),
+        "latency": [asdict(each.latency({})) for each in timings.values()],
+        "control": {str(size): asdict(again[size].faster_than(timings[size])) for size in timings},
+        "footprint": asdict(found[MODEL].footprint),
+        "selftest": asdict(tested),
+        "findings": list(found[MODEL].findings),
+        "machine": before,
+        "state_after": state(),
+        "versions": library_versions(),
+    }
+
+
+def _batch(singles: list[Mapping[str, np.ndarray]], first: int, size: int) -> dict[str, np.ndarray]:
+    chosen = [singles[(first + offset) % len(singles)] for offset in range(size)]
+    return {name: np.concatenate([inputs[name] for inputs in chosen]) for name in chosen[0]}

@@ -1,0 +1,124 @@
+"""Does the model load on this machine, does it answer as where it was packed, and how long do the first calls take?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.device.golden import Sample, golden_samples
+from export.bundle.manifest import Manifest
+from export.errors import EnvironmentFailure, UnsupportedError
+from targets import TARGETS, Engine, Session, Target, target_class
+from targets.isa import architecture
+
+
+@dataclass(frozen=True)
+class Selftest:
+    """What was found; times in seconds.
+
+    Args:
+        load_s: opening the engine, the runtime's import left out.
+        first_s: the first inference.
+        following_s: the median of all others.
+        findings: a sentence for each output that is not what it should be; none if the test is passed.
+        closest: the largest difference found, as a share of what is allowed.
+    """
+
+    samples: int
+    load_s: float
+    first_s: float
+    following_s: float
+    findings: tuple[str, ...]
+    closest: float
+
+    @property
+    def passed(self) -> bool:
+        return not self.findings
+
+
+def selftest(manifest: Manifest, folder: Path, threads: int = 1) -> Selftest:
+    """Load an unpacked bundle's engine and run its golden inputs, one after the other.
+
+    Raises:
+        EnvironmentFailure: if the runtime is missing, or this is another kind of machine than the engine is for.
+        SecurityError: if the engine may not be loaded here.
+    """
+    target, engine = engine_of(manifest, folder)
+    samples = golden_samples(manifest, folder)
+    __import__(type(target).runtime_module())
+    start = time.perf_counter()
+    session = target.load(engine, threads)
+    load_s = time.perf_counter() - start
+    with session:
+        taken, answers = zip(*(_timed(session, inputs) for inputs, _ in samples))
+    findings, closest = compared(samples, answers, manifest.golden.tolerance)
+    following = float(np.median(taken[1:])) if len(taken) > 1 else taken[0]
+    return Selftest(len(samples), load_s, taken[0], following, findings, closest)
+
+
+def engine_of(manifest: Manifest, folder: Path) -> tuple[Target, Engine]:
+    """The target and the engine of an unpacked bundle.
+
+    Raises:
+        EnvironmentFailure: if it cannot run here: runtime, processor or GPU are missing or others.
+        UnsupportedError: if this toolkit knows no such target.
+    """
+    runtime, name = manifest.runtime, manifest.engine["target"]
+    if name not in TARGETS:
+        raise UnsupportedError(f"the bundle is for target {name!a}; known: {', '.join(TARGETS)}")
+    if runtime.architecture not in ("any", architecture()):
+        raise EnvironmentFailure(
+            f"the engine is compiled for {runtime.architecture}, this machine is {architecture()}; "
+            "pack the run again for this platform"
+        )
+    target = target_class(name)()
+    reason = target.cannot_run()
+    if reason is not None:
+        raise EnvironmentFailure(f"{reason.partition(';')[0]}; pip install '{runtime.package}>={runtime.minimum}'")
+    return target, Engine.from_json(manifest.engine, folder)
+
+
+def compared(
+    samples: Sequence[Sample], answers: Sequence[Mapping[str, np.ndarray]], tolerance: Mapping[str, float]
+) -> tuple[tuple[str, ...], float]:
+    """A sentence for each output with a difference beyond its tolerance, and the largest share of a tolerance found."""
+    worst: dict[str, tuple[float, int]] = {}
+    for index, ((_, expected), found) in enumerate(zip(samples, answers)):
+        for name, array in expected.items():
+            difference = _difference(array, found.get(name))
+            if name not in worst or difference > worst[name][0]:
+                worst[name] = difference, index
+    findings = []
+    for name, (difference, index) in worst.items():
+        allowed = tolerance.get(name, 0.0)
+        if not difference <= allowed:
+            findings.append(
+                f"output '{name}' differs by {difference:.3g} at golden input {index}, {allowed:.3g} is allowed"
+            )
+    return tuple(findings), max(
+        (_share(found, tolerance.get(name, 0.0)) for name, (found, _) in worst.items()), default=0.0
+    )
+
+
+def _timed(session: Session, inputs: Mapping[str, np.ndarray]) -> tuple[float, dict[str, np.ndarray]]:
+    start = time.perf_counter()
+    outputs = session.run(inputs)
+    taken = time.perf_counter() - start
+    return taken, {name: np.array(output) for name, output in outputs.items()}
+
+
+def _difference(expected: np.ndarray, found: np.ndarray | None) -> float:
+    """The largest; infinite for another shape, or a NaN or infinity that the other has not."""
+    if found is None or found.shape != expected.shape:
+        return float("inf")
+    one, other = expected.astype(np.float64), found.astype(np.float64)
+    apart = np.where((one == other) | (np.isnan(one) & np.isnan(other)), 0.0, np.abs(one - other))
+    return float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max(initial=0.0))
+
+
+def _share(difference: float, allowed: float) -> float:
+    return difference / allowed if allowed else float(difference > 0) and float("inf")

@@ -1,0 +1,130 @@
+"""What turns an image or a text into a model's inputs, as values that travel with the model, and carried out in numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Union
+
+import numpy as np
+
+from benchmarks.images import resized
+from export.errors import InputError
+
+Channels = Literal["RGB", "L"]
+
+
+@dataclass(frozen=True)
+class ImagePreprocessing:
+    """An image, uint8 (height, width, channels), to one float32 input of shape (1, channels, height, width).
+
+    Done in this order: resize, crop from the middle, times `scale`, minus `mean`, over `std`.
+
+    Args:
+        input: the model's input.
+        size: height and width that the model gets; None leaves the image as it is.
+        shorter: the shorter side is made so long first, and `size` is then cut from the middle; None resizes to `size`.
+        channels: "RGB", or "L" for grey.
+        scale: of the values from 0 to 255.
+        mean, std: one for each channel, of the scaled values.
+    """
+
+    input: str
+    size: tuple[int, int] | None = None
+    shorter: int | None = None
+    channels: Channels = "RGB"
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if self.channels not in ("RGB", "L"):
+            raise ValueError(f"channels: found {self.channels!r}, allowed: 'RGB', 'L'")
+        if self.shorter is not None and (self.size is None or self.shorter < max(self.size)):
+            raise ValueError(
+                f"shorter: found {self.shorter} with size {self.size}; it must be at least the size cut from it"
+            )
+        count = 3 if self.channels == "RGB" else 1
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) not in (1, count):
+                raise ValueError(f"{name}: found {len(getattr(self, name))} values, {count} or 1 are meant")
+        if min(self.std) <= 0:
+            raise ValueError(f"std: found {min(self.std)}, each must be above 0")
+
+    def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """The model's input for an image, uint8 of shape (height, width, 3), or (height, width) for grey."""
+        if self.size is not None:
+            pixels = self._fitted(pixels, self.size)
+        scaled = pixels.reshape(*pixels.shape[:2], -1).astype(np.float32) * np.float32(self.scale)
+        values: np.ndarray = (scaled - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
+        return {self.input: np.ascontiguousarray(values.transpose(2, 0, 1)[None])}
+
+    def _fitted(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        if self.shorter is None:
+            return resized(pixels, size)
+        height, width = pixels.shape[:2]
+        factor = self.shorter / min(height, width)
+        pixels = resized(pixels, (round(height * factor), round(width * factor)))
+        top, left = ((pixels.shape[axis] - size[axis]) // 2 for axis in (0, 1))
+        return pixels[top : top + size[0], left : left + size[1]]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "image", **asdict(self)}
+
+
+@dataclass(frozen=True)
+class TextPreprocessing:
+    """A text to token ids and a mask, int64 of shape (1, length).
+
+    Args:
+        tokenizer: a tokenizer.json; in a bundle its name there.
+        ids, mask: the model's inputs; mask None where the model takes none.
+        types: the input of token types, all zeros; None where the model takes none.
+        longest: tokens, at most; a longer text is cut.
+        padded: always `longest` tokens, for a model with a fixed length.
+    """
+
+    tokenizer: str
+    ids: str = "input_ids"
+    mask: str | None = "attention_mask"
+    types: str | None = None
+    longest: int = 128
+    padded: bool = False
+
+    def __post_init__(self) -> None:
+        if self.longest < 3:
+            raise ValueError(f"longest: found {self.longest}, a text has 3 tokens at least")
+
+    def inputs(self, ids: Sequence[int], padding: int = 0) -> dict[str, np.ndarray]:
+        """The model's inputs for the ids of a text, special tokens and all."""
+        length = self.longest if self.padded else len(ids)
+        missing = length - len(ids)
+        found = {self.ids: np.array([[*ids, *[padding] * missing]], np.int64)}
+        if self.mask is not None:
+            found[self.mask] = np.array([[1] * len(ids) + [0] * missing], np.int64)
+        if self.types is not None:
+            found[self.types] = np.zeros((1, length), np.int64)
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "text", **asdict(self), "tokenizer": Path(self.tokenizer).name}
+
+
+Preprocessing = Union[ImagePreprocessing, TextPreprocessing]
+
+
+def from_json(value: Mapping[str, Any]) -> Preprocessing:
+    """What `to_json` wrote.
+
+    Raises:
+        InputError: if it is neither of the two kinds, or a value is wrong.
+    """
+    kinds: dict[Any, type[Preprocessing]] = {"image": ImagePreprocessing, "text": TextPreprocessing}
+    fields: dict[str, Any] = {
+        name: tuple(found) if isinstance(found, list) else found for name, found in value.items() if name != "kind"
+    }
+    try:
+        return kinds[value.get("kind")](**fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"preprocessing: cannot be used: {error}") from error

@@ -1,0 +1,207 @@
+"""`compress pack`: what one target shipped in a run, as a bundle that proves itself on the device."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import Report, Row
+from compress import __version__
+from compress.pack import golden
+from compress.pack.kept import TOKENIZER, Kept, read_kept
+from compress.pack.private import check_private
+from compress.pack.runner import runner
+from compress.run_directory import sha256_of
+from export.bundle.archive import write_archive
+from export.bundle.manifest import FILE, SIGNATURE, SUMS, FileEntry, Manifest, Runtime
+from export.bundle.verify import Bundle, sums, verify
+from export.errors import InputError, QualityError
+from targets import Engine, Target, target_class
+
+MODEL, RUNNER = "model", "runner.pyz"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A bundle as written.
+
+    Args:
+        overhead_bytes: all of it but the model and the golden inputs.
+    """
+
+    bundle: Bundle
+    model_bytes: int
+    golden_bytes: int
+
+    @property
+    def overhead_bytes(self) -> int:
+        total = self.bundle.path.stat().st_size if self.bundle.path.is_file() else self.bundle.size_bytes
+        return total - self.model_bytes - self.golden_bytes
+
+
+def pack(run: Path, target: str, out: Path, *, anyway: bool = False, key: Path | None = None) -> Packed:
+    """Pack what a run ships for a target.
+
+    Args:
+        run: the folder of a finished run.
+        out: the bundle: a file, or a folder where the name ends with no suffix or exists as an empty folder.
+        anyway: pack what the report rejects, too.
+        key: private key to sign with.
+
+    Raises:
+        InputError: if the run has no such target, or something lies at `out`.
+        QualityError: if the report rejects the artifact, or it is no longer the one that was measured.
+    """
+    report = Report.read(run)
+    row = _chosen(report, target, anyway)
+    kept = read_kept(run)
+    folder, engine = _artifact(run, row)
+    if out.exists():
+        raise InputError(f"{out}: is there already; give another -o, or remove it")
+    with tempfile.TemporaryDirectory(prefix="compress-") as scratch:
+        files, manifest = _collected(report, row, kept, folder, engine, Path(scratch))
+        check_private(files)
+        _write(files, manifest, out, Path(scratch), key)
+    sizes = {name: entry.size_bytes for name, entry in manifest.files.items()}
+    return Packed(
+        verify(out),
+        sum(size for name, size in sizes.items() if name.startswith(MODEL + "/")),
+        sum(size for name, size in sizes.items() if name.startswith(golden.FOLDER + "/")),
+    )
+
+
+def _chosen(report: Report, target: str, anyway: bool) -> Row:
+    """The row that ships for a target, if it may."""
+    verdict = next((each for each in report.verdicts if each.target == target), None)
+    row = report.chosen(target)
+    if verdict is None or row is None or row.status not in ("measured", "compiled"):
+        known = [name for name in report.targets if (found := report.chosen(name)) is not None and found.files]
+        raise InputError(f"--target: the run ships nothing for '{target}'; it does for {', '.join(known) or 'none'}")
+    if verdict.decision == "rejected" and not anyway:
+        raise QualityError(
+            f"{target}: the report rejects this artifact: {verdict.findings[0]}; pack it all the same with --anyway"
+        )
+    return row
+
+
+def _artifact(run: Path, row: Row) -> tuple[Path, Engine]:
+    """The folder and the engine of the artifact, after its files were found to be those of the report."""
+    first = next(iter(row.files))
+    folder = run / Path(first).parent
+    for name, digest in row.files.items():
+        if not (run / name).is_file() or sha256_of(run / name) != digest:
+            raise QualityError(
+                f"{run / name}: is not the file that was measured (its sha256 is another); run the recipe again"
+            )
+    return folder, Engine.from_json(json.loads((folder / "engine.json").read_text()), folder)
+
+
+def _collected(
+    report: Report, row: Row, kept: Kept, folder: Path, engine: Engine, scratch: Path
+) -> tuple[dict[str, Path], Manifest]:
+    """All files but the manifest, by their names in the bundle, and the manifest."""
+    target, source = target_class(engine.target)(), folder / "model.onnx"
+    shipped = [*engine.files, *([source] if engine.target == "tensorrt" else [])]
+    files = {f"{MODEL}/{file.relative_to(folder).as_posix()}": file for file in shipped}
+    answers = golden.answered(target, engine, source, kept.golden)
+    precision = next(scheme.precision for scheme in _schemes(target) if engine.scheme.startswith(scheme.name))
+    told, arrays = golden.written(kept.golden, answers, precision, scratch)
+    files |= arrays
+    if kept.tokenizer is not None:
+        files[TOKENIZER] = kept.tokenizer
+    files[RUNNER] = scratch / RUNNER
+    files[RUNNER].write_bytes(runner(engine.target))
+    value = engine.to_json(folder)
+    value |= {"path": f"{MODEL}/{value['path']}", "files": [f"{MODEL}/{name}" for name in value["files"]]}
+    score = row.evaluation
+    manifest = Manifest(
+        name=report.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        toolkit_version=__version__,
+        engine=value,
+        runtime=_runtime(engine, report),
+        metric={
+            "name": report.metric,
+            "higher_is_better": report.higher_is_better,
+            "value": None if score is None else score.value,
+            "split": None if score is None else score.split,
+            "samples": None if score is None else score.samples,
+            "difference": None if score is None or score.difference is None else asdict(score.difference),
+        },
+        latency=tuple(_latency(asdict(latency)) for latency in row.latency),
+        machine={name: fact for name, fact in report.machine.items() if name != "state"} if row.latency else {},
+        preprocessing=kept.preprocessing,
+        class_names=kept.class_names,
+        golden=told,
+        made_from={
+            "recipe": report.recipe,
+            "seed": report.seed,
+            "hashes": report.hashes,
+            "versions": report.versions,
+        },
+        licence=kept.licence,
+        files={name: FileEntry(sha256_of(path), path.stat().st_size) for name, path in sorted(files.items())},
+    )
+    return files, manifest
+
+
+def _schemes(target: Target) -> list[Any]:
+    """The longest name first: a scheme that gave layers back is called after the one that it comes from."""
+    return sorted(target.schemes(), key=lambda scheme: -len(scheme.name))
+
+
+def _latency(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the raw blocks, which stand in the report."""
+    left_out = {"block_medians_s", "distribution_s", "tails"}
+    return {name: found for name, found in value.items() if name not in left_out}
+
+
+_PACKAGES = {
+    "openvino": ("openvino", "2025.3"),
+    "onnxruntime_mobile": ("onnxruntime", "1.19"),
+}
+"""Target -> the package that a device installs, and the oldest version that its runner was tested with."""
+
+
+def _runtime(engine: Engine, report: Report) -> Runtime:
+    settings = engine.settings
+    if engine.target == "tensorrt":
+        package = str(settings["provider"]).replace("_", "-")
+        capabilities = tuple(settings["compute_capabilities"])
+        return Runtime(package, settings["version"], settings["version"], "any", capabilities)
+    package, minimum = _PACKAGES[engine.target]
+    return Runtime(package, minimum, report.versions.get(package, ""), settings.get("platform", "any"))
+
+
+def _write(files: Mapping[str, Path], manifest: Manifest, out: Path, scratch: Path, key: Path | None) -> None:
+    """Write the bundle under another name, look at it as the device will, then give it its own."""
+    folder = scratch / "bundle"
+    for name, path in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, folder / name)
+    (folder / FILE).write_bytes(manifest.to_bytes())
+    digests = {FILE: sha256_of(folder / FILE), **{name: entry.sha256 for name, entry in manifest.files.items()}}
+    if key is not None:
+        from compress.pack.signing import sign
+
+        sign(folder, key)
+        digests[SIGNATURE] = sha256_of(folder / SIGNATURE)
+    (folder / SUMS).write_bytes(sums(digests))
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        if out.suffix:
+            write_archive({name: folder / name for name in (*digests, SUMS)}, partial)
+        else:
+            shutil.copytree(folder, partial)
+        verify(partial)
+        partial.rename(out)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        partial.unlink(missing_ok=True)

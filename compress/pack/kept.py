@@ -1,0 +1,91 @@
+"""What a run keeps so that its artifacts can be packed later without the data: golden inputs, and how inputs are made."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.preprocessing import TextPreprocessing
+from compress.samples import Split, samples_of
+from compress.workload import Workload, to_numpy
+from export.errors import InputError
+from export.files import write_whole
+
+FOLDER = "device"
+GOLDEN, WORKLOAD, TOKENIZER = "golden.npz", "workload.json", "tokenizer.json"
+SAMPLES = 16
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Read back from a run's folder.
+
+    Args:
+        golden: named inputs of each golden sample, a batch of one each.
+        tokenizer: the tokenizer.json, where the preprocessing is of a text.
+    """
+
+    golden: tuple[Mapping[str, np.ndarray], ...]
+    preprocessing: Mapping[str, Any] | None
+    class_names: tuple[str, ...]
+    licence: str | None
+    tokenizer: Path | None
+
+
+def keep(workload: Workload, validation: Split, run: Path) -> None:
+    """Write them to the run's folder; the golden inputs are validation samples, evenly spread over the split."""
+    folder = run / FOLDER
+    folder.mkdir(exist_ok=True)
+    every = max(1, validation.samples // SAMPLES)
+    chosen = islice(samples_of(validation.batches), 0, every * SAMPLES, every)
+    arrays = {
+        f"{index}/{name}": array for index, inputs in enumerate(chosen) for name, array in to_numpy(inputs).items()
+    }
+    held = io.BytesIO()
+    np.savez(held, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own parameters
+    write_whole(folder / GOLDEN, held.getvalue())
+    preprocessing = workload.preprocessing
+    if isinstance(preprocessing, TextPreprocessing):
+        shutil.copyfile(preprocessing.tokenizer, folder / TOKENIZER)
+    told = {
+        "preprocessing": None if preprocessing is None else preprocessing.to_json(),
+        "class_names": list(workload.class_names),
+        "licence": workload.licence,
+    }
+    write_whole(folder / WORKLOAD, (json.dumps(told, indent=1) + "\n").encode())
+
+
+def read_kept(run: Path) -> Kept:
+    """What `keep` wrote.
+
+    Raises:
+        InputError: if the run has none, as those of an earlier version.
+    """
+    folder = run / FOLDER
+    try:
+        told = json.loads((folder / WORKLOAD).read_text())
+        with np.load(folder / GOLDEN, allow_pickle=False) as arrays:
+            samples: dict[int, dict[str, np.ndarray]] = {}
+            for key in arrays.files:
+                index, _, name = key.partition("/")
+                samples.setdefault(int(index), {})[name] = arrays[key]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{run}: has no whole {FOLDER}/ folder ({error}); run the recipe again, finished parts are reused"
+        ) from error
+    tokenizer = folder / TOKENIZER
+    return Kept(
+        golden=tuple(samples[index] for index in sorted(samples)),
+        preprocessing=told["preprocessing"],
+        class_names=tuple(told["class_names"]),
+        licence=told["licence"],
+        tokenizer=tokenizer if tokenizer.is_file() else None,
+    )

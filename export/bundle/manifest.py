@@ -1,0 +1,260 @@
+"""manifest.json: what is in a bundle, what made it, what was measured of it, and what it needs to run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from export.errors import SecurityError
+
+FILE = "manifest.json"
+SUMS = "SHA256SUMS"
+SIGNATURE = "signature.json"
+SCHEMA = "edge-compress bundle 1"
+LARGEST_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file: sha256 as 64 hexadecimal digits, and size."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What the device must have.
+
+    Args:
+        package: of the registry, as pip installs it.
+        minimum: the oldest version that has run such an artifact in this toolkit's tests.
+        built_with: the version that compiled it.
+        architecture: "amd64", "arm64", or "any".
+        compute_capabilities: of NVIDIA GPUs; empty for others.
+    """
+
+    package: str
+    minimum: str
+    built_with: str
+    architecture: str = "any"
+    compute_capabilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GoldenGroup:
+    """Samples whose arrays have one shape, stacked: names of .npy files by tensor, the sample as first axis."""
+
+    samples: int
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Inputs with what the engine answered to them.
+
+    Args:
+        answered_by: in words: which engine, where.
+        tolerance: for each output the largest difference allowed, in the output's own unit.
+        groups: all samples, 16 together.
+    """
+
+    answered_by: str
+    tolerance: Mapping[str, float]
+    groups: tuple[GoldenGroup, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All fields stand in the file; what is not known is null.
+
+    Args:
+        engine: as `targets.Engine.to_json` writes it, file names relative to the bundle.
+        metric: name, value, split, samples, and difference from the original with its interval.
+        latency: as the report holds it, one entry a batch size, with the machine that it was measured on in `machine`.
+        preprocessing: what turns an image or a text into the inputs (`benchmarks.preprocessing`).
+        made_from: recipe, seed, hashes of weights and data, versions of the libraries.
+        licence: of the model, in words of the workload.
+        files: every file of the bundle but the manifest, the list of checksums and the signature.
+    """
+
+    name: str
+    created: str
+    toolkit_version: str
+    engine: Mapping[str, Any]
+    runtime: Runtime
+    metric: Mapping[str, Any]
+    latency: tuple[Mapping[str, Any], ...]
+    machine: Mapping[str, Any]
+    preprocessing: Mapping[str, Any] | None
+    class_names: tuple[str, ...]
+    golden: Golden
+    made_from: Mapping[str, Any]
+    licence: str | None
+    files: Mapping[str, FileEntry]
+    schema: str = SCHEMA
+
+    def to_bytes(self) -> bytes:
+        """The file's content: UTF-8, keys in order."""
+        return (json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n").encode()
+
+
+def read_manifest(content: bytes) -> Manifest:
+    """The manifest in a bundle, its fields checked for their types and that all they name is in `files`.
+
+    Raises:
+        SecurityError: if it is not one of this schema.
+    """
+    value = _plain(content)
+    if value.get("schema") != SCHEMA:
+        raise SecurityError(
+            f"{FILE}: schema {_short(value.get('schema'))}, this toolkit reads '{SCHEMA}'; pack it again"
+        )
+    try:
+        manifest = Manifest(
+            **_typed(
+                value,
+                Manifest,
+                {"engine": _engine, "runtime": _runtime, "golden": _golden, "files": _files, "class_names": _strings},
+            )
+        )
+    except _Wrong as error:
+        raise SecurityError(f"{FILE}: {error}; the bundle was not made by `compress pack`") from error
+    for name in _named(manifest):
+        if not isinstance(name, str) or name not in manifest.files:
+            raise SecurityError(f"{FILE}: it names {_short(name)}, which is not in its list of files")
+    return manifest
+
+
+class _Wrong(Exception):
+    pass
+
+
+def _plain(content: bytes) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) != len(pairs):
+            raise ValueError("a key stands twice")
+        return dict(pairs)
+
+    def refuse(text: str) -> Any:
+        raise ValueError(f"{text} is no number")
+
+    try:
+        value = json.loads(content.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise SecurityError(f"{FILE}: cannot be read as JSON ({error}); fetch the bundle again") from error
+    if not isinstance(value, dict):
+        raise SecurityError(f"{FILE}: holds no object; fetch the bundle again")
+    return value
+
+
+_PLAIN: Mapping[str, type] = {
+    "Mapping[str, Any]": dict,
+    "Mapping[str, Any] | None": dict,
+    "tuple[Mapping[str, Any], ...]": list,
+    "Mapping[str, str]": dict,
+    "str": str,
+    "str | None": str,
+    "int": int,
+}
+
+
+def _typed(value: Any, kind: Any, others: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The fields of a dataclass from an object that has these keys and no others."""
+    annotations = kind.__annotations__
+    if not isinstance(value, dict) or value.keys() != annotations.keys():
+        found = sorted(value) if isinstance(value, dict) else type(value).__name__
+        raise _Wrong(f"{kind.__name__} must have {', '.join(annotations)}, found {_short(found)}")
+    made = {}
+    for name, annotation in annotations.items():
+        found, optional = value[name], annotation.endswith(" | None")
+        if others and name in others:
+            made[name] = others[name](found)
+        elif (optional and found is None) or (isinstance(found, _PLAIN[annotation]) and not isinstance(found, bool)):
+            made[name] = tuple(found) if isinstance(found, list) else found
+        else:
+            raise _Wrong(f"{name}: found {_short(found)}, {annotation} is meant")
+    return made
+
+
+_ENGINE: dict[str, Any] = {
+    "target": str,
+    "scheme": str,
+    "path": str,
+    "files": list,
+    "inputs": list,
+    "outputs": list,
+    "build_s": (int, float),
+    "operators": dict,
+    "settings": dict,
+}
+
+
+def _engine(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict) or value.keys() != _ENGINE.keys():
+        raise _Wrong(f"engine: found {_short(value)}, an object with {', '.join(_ENGINE)} is meant")
+    for name, kind in _ENGINE.items():
+        if not isinstance(value[name], kind):
+            raise _Wrong(f"engine.{name}: found {_short(value[name])}")
+    _strings(value["files"])
+    for spec in (*value["inputs"], *value["outputs"]):
+        keys = {"name", "dtype", "shape"}
+        if not isinstance(spec, dict) or spec.keys() != keys or not isinstance(spec["shape"], list):
+            raise _Wrong(f"engine: a tensor has name, dtype and shape, found {_short(spec)}")
+    return value
+
+
+def _runtime(value: Any) -> Runtime:
+    return Runtime(**_typed(value, Runtime, {"compute_capabilities": _strings}))
+
+
+def _golden(value: Any) -> Golden:
+    return Golden(**_typed(value, Golden, {"tolerance": _tolerance, "groups": _groups}))
+
+
+def _groups(value: Any) -> tuple[GoldenGroup, ...]:
+    if not isinstance(value, list):
+        raise _Wrong(f"groups: found {_short(value)}, a list is meant")
+    groups = tuple(GoldenGroup(**_typed(each, GoldenGroup)) for each in value)
+    for group in groups:
+        _strings([*group.inputs.values(), *group.outputs.values()])
+    return groups
+
+
+def _tolerance(value: Any) -> dict[str, float]:
+    if not isinstance(value, dict) or not all(isinstance(each, (int, float)) and each >= 0 for each in value.values()):
+        raise _Wrong(f"tolerance: found {_short(value)}, a number from 0 for each output is meant")
+    return value
+
+
+def _files(value: Any) -> dict[str, FileEntry]:
+    if not isinstance(value, dict) or not value:
+        raise _Wrong(f"files: found {_short(value)}, an object is meant")
+    files = {name: FileEntry(**_typed(entry, FileEntry)) for name, entry in value.items()}
+    for name, entry in files.items():
+        if len(entry.sha256) != 64 or set(entry.sha256) - set("0123456789abcdef") or entry.size_bytes < 0:
+            raise _Wrong(f"files: {_short(name)}: found {_short(entry)}, a sha256 and a size are meant")
+    if set(files) & {FILE, SUMS, SIGNATURE}:
+        raise _Wrong(f"files: {FILE}, {SUMS} and {SIGNATURE} cannot be in their own list")
+    return files
+
+
+def _strings(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise _Wrong(f"found {_short(value)}, a list of texts is meant")
+    return tuple(value)
+
+
+def _named(manifest: Manifest) -> list[str]:
+    """Every file that a field other than `files` names."""
+    golden = [name for group in manifest.golden.groups for name in (*group.inputs.values(), *group.outputs.values())]
+    tokenizer = (manifest.preprocessing or {}).get("tokenizer")
+    return [manifest.engine["path"], *manifest.engine["files"], *golden, *([] if tokenizer is None else [tokenizer])]
+
+
+def _short(value: Any) -> str:
+    text = ascii(value)
+    return text if len(text) <= 100 else text[:97] + "..."
