@@ -8,11 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from types import TracebackType
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
 from export.model import OnnxModel, TensorSpec
+
+if TYPE_CHECKING:
+    from typing import Self
 
 Arrays = dict[str, np.ndarray]
 
