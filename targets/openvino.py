@@ -36,7 +36,8 @@ class OpenVino:
             are written from OpenVINO's documentation; no such device was at hand.
         hint: what `load` tunes for. Throughput under several requests is measured in throughput mode either way.
         streams: inferences that the device works on at once; 0: one for latency, for throughput what OpenVINO finds best.
-        cache: keep the compiled model on the machine that loads it. ResNet-50 in INT8 loads 5 times as fast the second time.
+        cache: keep the compiled model on the machine that loads it. On Zen 3, one thread, 2026.4, ResNet-50 then loads in 154 ms
+            instead of 698 in INT8, in 85 instead of 158 in FP32, where packing the weights is most of it and is not kept.
         shapes: extents of the model's dynamic axes by name ({batch: 1, length: 64}); those left out stay dynamic.
     """
 
