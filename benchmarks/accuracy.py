@@ -55,12 +55,12 @@ def statistics_of(
         QualityError: if an output holds NaN or infinity.
     """
     rows = []
-    output = engine.outputs[0].name
+    output, fixed = engine.outputs[0].name, fixed_batch(engine)
     with Worker(engine, threads) as worker:
         label = f"accuracy of {engine.target} {engine.scheme}"
         for inputs, target in track(batches, label, total):
-            for part, truth in singles(inputs, target) if one_by_one else [(inputs, target)]:
-                answer = worker.run(part)[output].astype(np.float32)
+            for part, truth in parts(inputs, target, 1 if one_by_one else fixed):
+                answer = worker.run(filled(part, fixed))[output][: len(truth)].astype(np.float32)
                 if not np.isfinite(answer).all():
                     bad = int(np.size(answer) - np.isfinite(answer).sum())
                     raise QualityError(
@@ -71,10 +71,26 @@ def statistics_of(
     return AccuracyRun(np.concatenate(rows), answers)
 
 
-def singles(inputs: Mapping[str, np.ndarray], target: np.ndarray) -> Iterator[ArrayBatch]:
-    """The samples of a batch, each as a batch of one."""
-    for index in range(len(target)):
-        yield {name: array[index : index + 1] for name, array in inputs.items()}, target[index : index + 1]
+def fixed_batch(engine: Engine) -> int | None:
+    """The only batch size that an engine takes; None where it takes any."""
+    first = engine.inputs[0].shape[:1]
+    return first[0] if first and isinstance(first[0], int) else None
+
+
+def parts(inputs: Mapping[str, np.ndarray], target: np.ndarray, size: int | None) -> Iterator[ArrayBatch]:
+    """A batch in batches of `size`, the last one smaller where it does not come out even; whole with None."""
+    step = size or len(target)
+    for start in range(0, len(target), step):
+        yield {name: array[start : start + step] for name, array in inputs.items()}, target[start : start + step]
+
+
+def filled(inputs: Mapping[str, np.ndarray], size: int | None) -> dict[str, np.ndarray]:
+    """At least `size` samples: the last one again where there are fewer. The answers to those do not count."""
+    lacking = {name: (size or 0) - len(array) for name, array in inputs.items()}
+    return {
+        name: np.concatenate([array, array[-1:].repeat(lacking[name], axis=0)]) if lacking[name] > 0 else array
+        for name, array in inputs.items()
+    }
 
 
 def score(

@@ -116,6 +116,10 @@ class Row:
     """The layers that accuracy control returned to float, the costliest first."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Path relative to the run's folder -> sha256."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of what ships: the runtime's options that belong to the artifact (device, precision hint, session options)."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Of what ships: what else its target tells (which accelerators could take it, how to build its runtime small)."""
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compress.recipe import Benchmark
+from compress.recipe import Benchmark, Recipe
 from compress.workload import Workload, to_numpy
 from export.errors import InputError
 from export.parity import inputs_at
+from targets.openvino import OpenVino
 
 DISTINCT = 8
 """Inputs of a pool; timed calls vary them further."""
@@ -64,6 +65,30 @@ def check_sizes(workload: Workload, benchmark: Benchmark) -> None:
             f"benchmark.batch_sizes: {other[0]}, but the workload's batch is fixed at {min(fixed)}; "
             "name axis 0 of every input in dynamic_axes"
         )
+
+
+def check_shapes(workload: Workload, recipe: Recipe) -> None:
+    """Refuse shapes that a target fixes and that the workload does not have, or the benchmark would not time.
+
+    Raises:
+        InputError: with what the benchmark asks for.
+    """
+    batches = {axes[0] for axes in workload.dynamic_axes.values() if 0 in axes}
+    timed = {name: {size} for name, size in (_example_sizes(workload) | dict(recipe.benchmark.sizes)).items()}
+    timed |= {name: set(recipe.benchmark.batch_sizes) for name in batches}
+    for target in (target for target in recipe.targets if isinstance(target, OpenVino)):
+        for axis, extent in target.shapes.items():
+            if axis not in timed:
+                known = ", ".join(sorted(timed)) or "none"
+                raise InputError(
+                    f"openvino.shapes: no dynamic axis '{axis}' in the workload; its dynamic axes: {known}"
+                )
+            if timed[axis] != {extent}:
+                key, asked = "batch_sizes" if axis in batches else "sizes", ", ".join(map(str, sorted(timed[axis])))
+                raise InputError(
+                    f"openvino.shapes.{axis}: {extent}, but benchmark.{key} asks for {asked}; give both the same, or leave "
+                    f"{axis} out of shapes"
+                )
 
 
 def axis_names(workload: Workload) -> list[str]:

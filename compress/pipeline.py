@@ -18,7 +18,7 @@ from benchmarks.render.html import report_html
 from benchmarks.render.markdown import report_markdown
 from benchmarks.report import Report, Row, write_text_whole
 from compress import __version__
-from compress.bench_inputs import check_sizes
+from compress.bench_inputs import check_shapes, check_sizes
 from compress.checkpoint import weights_hash
 from compress.deploy.one_target import deploy, units_of
 from compress.evaluate import evaluate
@@ -77,6 +77,7 @@ def run(
     targets, skipped = usable_targets(recipe, skip_unavailable)
     workload = load_workload(recipe)
     check_sizes(workload, recipe.benchmark)
+    check_shapes(workload, recipe)
     with RunDirectory(Path(out) if out is not None else Path("runs") / recipe.name) as directory:
         show.expect(2 + len(recipe.steps) + sum(units_of(target, recipe) for target in targets))
         bench = _prepare(Job(recipe, workload, directory, show), targets)

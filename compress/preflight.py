@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.bench_inputs import check_sizes
+from compress.bench_inputs import check_shapes, check_sizes
 from compress.load_workload import load_workload
 from compress.model_size import ModelSize, measure_size
 from compress.recipe import Recipe, load_recipe
@@ -50,6 +50,7 @@ def check(recipe_path: Path, overrides: Sequence[str] = ()) -> Plan:
     recipe = load_recipe(recipe_path, overrides)
     workload = load_workload(recipe)
     check_sizes(workload, recipe.benchmark)
+    check_shapes(workload, recipe)
     assert workload.validation is not None
     evaluation = read_split("evaluation", workload.evaluation)
     samples = {"evaluation": evaluation.samples, "validation": read_split("validation", workload.validation).samples}

@@ -99,6 +99,8 @@ class Engine:
     """Operators of the runtime's own optimised graph by the precision they run in, where the runtime tells."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What `load` needs to know again (precision hints, compute capability); plain JSON values."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What else the target tells of the artifact, for the report; plain JSON values."""
 
     @property
     def size_bytes(self) -> int:
@@ -117,6 +119,7 @@ class Engine:
             "build_s": self.build_s,
             "operators": dict(self.operators),
             "settings": dict(self.settings),
+            "facts": dict(self.facts),
         }
 
     @classmethod
@@ -131,6 +134,7 @@ class Engine:
             build_s=value["build_s"],
             operators=value["operators"],
             settings=value["settings"],
+            facts=value.get("facts", {}),
         )
 
 

@@ -13,6 +13,7 @@ _FLAGS: dict[str, frozenset[str]] = {
     "avx512f": frozenset({"avx512f"}),
     "vnni": frozenset({"avx512_vnni", "avx_vnni"}),
     "bf16": frozenset({"avx512_bf16", "amx_bf16", "bf16"}),
+    "fp16": frozenset({"avx512_fp16", "amx_fp16", "asimdhp"}),
     "amx": frozenset({"amx_tile"}),
     "dotprod": frozenset({"asimddp"}),
 }

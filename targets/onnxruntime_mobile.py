@@ -1,8 +1,7 @@
-"""ONNX Runtime on phones and boards: an .ort file, and the list of operators that a minimal build needs."""
+"""ONNX Runtime on phones and boards: an .ort file, what runs it in the least space, and which accelerators could."""
 
 from __future__ import annotations
 
-import logging
 import re
 import tempfile
 import time
@@ -11,20 +10,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from export.errors import EnvironmentFailure, InputError, UnsupportedError
+from export.errors import InputError, UnsupportedError
 from export.model import OnnxModel, TensorSpec
-from targets.base import FP32, Arrays, Engine, Interface, Profile, Scheme, axis_name, median_call_s, on_request
+from targets.base import FP32, Engine, Interface, Profile, Scheme, axis_name, median_call_s, on_request
 from targets.graph import has_attention, has_convolution
 from targets.isa import architecture, instruction_sets
+from targets.onnxruntime_build import minimal_build
 from targets.onnxruntime_profile import Constants, constant_shapes, kernel_precision, layer_times, without_profiler
+from targets.onnxruntime_session import (
+    PROVIDERS,
+    OnnxRuntimeSession,
+    level,
+    open_engine,
+    ort_file,
+    reason,
+    runtime_errors,
+)
+from targets.onnxruntime_usability import usability
 
 INSTALL = "pip install edge-compress"
+Family = Literal["amd64", "arm64"]
 Platform = Literal["host", "amd64", "arm64"]
+Level = Literal["all", "extended", "basic", "none"]
 
 _STATIC = Scheme("int8", "int8", "onnxruntime", ranges="mse", bias_correction=True)
 """ResNet-20 changes 0.76 % of its predictions; 1.21 % with minima and maxima and without correction."""
@@ -38,15 +49,30 @@ class OnnxRuntimeMobile:
         platform: the family of the device. "host" is this machine's, so that what is measured is what ships.
             amd64 bakes in ONNX Runtime's blocked convolution layout (NCHWc): without it the .ort of ResNet-56 takes
             4.9 ms in FP32 instead of 3.2, for an .ort is not optimised again when it is loaded.
+        also_for: other families that get an .ort of the same numbers, model.<family>.ort: its accuracy is the one
+            measured here, its speed is not. INT8 that suits another family best is a recipe of its own with its `platform`.
+        optimisation: how far the graph is optimised when it is compiled; "basic" leaves operators that NNAPI and CoreML know.
+        spinning: threads wait for work in a loop: quicker with several of them, and it drains a battery.
+        arena: memory is kept from one inference to the next instead of being given back.
     """
 
     name: ClassVar[str] = "onnxruntime_mobile"
 
     platform: Platform = "host"
+    also_for: tuple[Family, ...] = ()
+    optimisation: Level = "all"
+    spinning: bool = False
+    arena: bool = True
 
     def __post_init__(self) -> None:
         if self.platform not in get_args(Platform):
             raise ValueError(f"platform: found '{self.platform}', allowed: {', '.join(get_args(Platform))}")
+        wrong = [family for family in self.also_for if family not in get_args(Family)]
+        if wrong or len(set(self.also_for)) < len(self.also_for):
+            found = ", ".join(wrong or self.also_for)
+            raise ValueError(f"also_for: found {found}, allowed: each of {', '.join(get_args(Family))} once")
+        if self.optimisation not in get_args(Level):
+            raise ValueError(f"optimisation: found '{self.optimisation}', allowed: {', '.join(get_args(Level))}")
 
     @property
     def family(self) -> str:
@@ -114,16 +140,19 @@ class OnnxRuntimeMobile:
         return self.family == "amd64" and "vnni" not in instruction_sets()
 
     def compile(self, model: OnnxModel, scheme: Scheme, out: Path) -> Engine:
-        """Write model.ort, required_operators_and_types.config and model.onnx (`model`, for other tools).
+        """Write model.ort, one more for each of `also_for`, what a minimal build needs, and model.onnx (for other tools).
 
-        `files` holds model.ort alone: the device stores nothing else.
+        `files` holds model.ort alone: a device stores one of them and nothing else.
         """
         start = time.perf_counter()
         path, plain = out / "model.ort", out / "model.onnx"
+        others = {family: f"model.{family}.ort" for family in self.also_for if family != self.family}
         plain.write_bytes(model.path.read_bytes())
-        _optimise(model, path, self.family, save_as="ORT")
+        _optimise(model, path, self.family, self.optimisation, save_as="ORT")
         build_s = time.perf_counter() - start
-        _write_required_operators(path, out / "required_operators_and_types.config")
+        for family, name in others.items():
+            _optimise(model, out / name, family, self.optimisation, save_as="ORT")
+        models = [path, *(out / name for name in others.values())]
         return Engine(
             target=self.name,
             scheme=scheme.name,
@@ -132,44 +161,34 @@ class OnnxRuntimeMobile:
             inputs=model.inputs,
             outputs=model.outputs,
             build_s=build_s,
-            operators=_operators_by_precision(model, out / "optimised.onnx", self.family),
-            settings={"platform": self.family},
+            operators=_operators_by_precision(model, out / "optimised.onnx", self.family, self.optimisation),
+            settings={
+                "platform": self.family,
+                "also_for": others,
+                "optimisation": self.optimisation,
+                "spinning": self.spinning,
+                "arena": self.arena,
+            },
+            facts={
+                "accelerators": usability(model.path),
+                "minimal_build": minimal_build(models, [self.family, *others], out),
+            },
         )
 
     def load(self, engine: Engine, threads: int) -> OnnxRuntimeSession:
-        return OnnxRuntimeSession(_open(engine, threads))
+        return OnnxRuntimeSession(open_engine(engine, threads))
 
     def load_concurrent(self, engine: Engine, threads: int) -> Sequence[OnnxRuntimeSession]:
         """One model for all, whose `run` may be called from several threads: each works on one core."""
-        shared = _open(engine, threads=1)
+        shared = open_engine(engine, threads=1)
         return [OnnxRuntimeSession(shared) for _ in range(threads)]
 
     def profile(self, engine: Engine, inputs: Mapping[str, np.ndarray], threads: int, runs: int) -> Profile:
         call_s = median_call_s(self.load(engine, threads), inputs, runs)
         with tempfile.TemporaryDirectory(prefix="compress-") as scratch:
-            session = _open(engine, threads, profile=Path(scratch) / "profile")
+            session = open_engine(engine, threads, profile=Path(scratch) / "profile")
             layers = layer_times(session, inputs, runs, _constants(engine, Path(scratch) / "optimised.onnx"))
         return Profile(without_profiler(layers, call_s), call_s)
-
-
-class OnnxRuntimeSession:
-    def __init__(self, session: Any) -> None:
-        self._session = session
-        self._outputs = [output.name for output in session.get_outputs()]
-
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs))))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        del self._session
-
-
-_PROVIDERS = ["CPUExecutionProvider"]
 
 
 def interface(path: Path) -> Interface:
@@ -183,9 +202,9 @@ def interface(path: Path) -> Interface:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=_PROVIDERS)
-    except _runtime_errors() as error:
-        raise InputError(f"{path.name}: ONNX Runtime cannot read it: {_reason(error)}") from error
+        session = onnxruntime.InferenceSession(str(path), options, providers=PROVIDERS)
+    except runtime_errors() as error:
+        raise InputError(f"{path.name}: ONNX Runtime cannot read it: {reason(error)}") from error
     inputs, outputs = (tuple(map(_spec, tensors)) for tensors in (session.get_inputs(), session.get_outputs()))
     return inputs, outputs
 
@@ -197,27 +216,10 @@ def _spec(tensor: Any) -> TensorSpec:
     return TensorSpec(tensor.name, {"float": "float32", "double": "float64"}.get(kind, kind), axes)
 
 
-def _open(engine: Engine, threads: int, profile: Path | None = None) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    if profile is not None:
-        options.enable_profiling, options.profile_file_prefix = True, str(profile)
-    try:
-        return onnxruntime.InferenceSession(str(engine.path), options, providers=_PROVIDERS)
-    except _runtime_errors() as error:
-        raise EnvironmentFailure(f"{engine.path.name}: ONNX Runtime cannot load it: {_reason(error)}") from error
-
-
-def _optimise(model: OnnxModel, path: Path, family: str, save_as: Literal["ORT", "ONNX"]) -> None:
+def _optimise(model: OnnxModel, path: Path, family: str, optimisation: str, save_as: Literal["ORT", "ONNX"]) -> None:
     """Save the graph as ONNX Runtime runs it on a processor family.
 
-    The same options as `python -m onnxruntime.tools.convert_onnx_models_to_ort --optimization_style Fixed`.
+    With "all" the same options as `python -m onnxruntime.tools.convert_onnx_models_to_ort --optimization_style Fixed`.
 
     Raises:
         UnsupportedError: if the runtime lacks an operator, or a kernel for the types it is used with.
@@ -225,15 +227,15 @@ def _optimise(model: OnnxModel, path: Path, family: str, save_as: Literal["ORT",
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.graph_optimization_level = level(optimisation)
     options.optimized_model_filepath = str(path)
     options.log_severity_level = 3
     options.add_session_config_entry("session.save_model_format", save_as)
     options.add_session_config_entry("session.qdqisint8allowed", "1" if family == "arm64" else "0")
     skipped = None if family == "amd64" else ["NchwcTransformer"]
     try:
-        onnxruntime.InferenceSession(str(model.path), options, providers=_PROVIDERS, disabled_optimizers=skipped)
-    except _runtime_errors() as error:
+        onnxruntime.InferenceSession(str(model.path), options, providers=PROVIDERS, disabled_optimizers=skipped)
+    except runtime_errors() as error:
         path.unlink(missing_ok=True)
         raise UnsupportedError(f"onnxruntime_mobile: {_explained(error, model)}") from error
 
@@ -243,25 +245,17 @@ def _constants(engine: Engine, scratch: Path) -> Constants:
     source, family = engine.path.with_name("model.onnx"), engine.settings.get("platform")
     if family is None or not source.is_file():
         return {}
-    _optimise(OnnxModel.read(source), scratch, family, save_as="ONNX")
+    if ort_file(engine) != engine.path:
+        family = architecture()
+    _optimise(OnnxModel.read(source), scratch, family, engine.settings.get("optimisation", "all"), save_as="ONNX")
     return constant_shapes(scratch)
 
 
-def _write_required_operators(path: Path, config: Path) -> None:
-    """What `build.py --include_ops_by_config` of ONNX Runtime takes; without the paths of this machine."""
-    from onnxruntime.tools.ort_format_model import create_config_from_models
-
-    logging.getLogger("ort_format_model.utils").setLevel(logging.WARNING)
-    create_config_from_models([path], config, enable_type_reduction=True)
-    lines = [line for line in config.read_text().splitlines() if not line.startswith("#")]
-    config.write_text("\n".join([f"# Operators and types of {path.name}", *lines, ""]))
-
-
-def _operators_by_precision(model: OnnxModel, scratch: Path, family: str) -> dict[str, int]:
+def _operators_by_precision(model: OnnxModel, scratch: Path, family: str, optimisation: str) -> dict[str, int]:
     """Operators of the optimised graph: those that take or make 8-bit tensors, and the rest."""
     import onnx
 
-    _optimise(model, scratch, family, save_as="ONNX")
+    _optimise(model, scratch, family, optimisation, save_as="ONNX")
     try:
         graph = onnx.load(scratch).graph
     finally:
@@ -270,22 +264,10 @@ def _operators_by_precision(model: OnnxModel, scratch: Path, family: str) -> dic
     return dict(sorted(counts.items()))
 
 
-def _runtime_errors() -> tuple[type[Exception], ...]:
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    return (state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented, state.RuntimeException)
-
-
 def _explained(error: Exception, model: OnnxModel) -> str:
     """The refused operator with its node where ONNX Runtime's message names an operator of the model."""
-    message = _reason(error)
+    message = reason(error)
     for node in model.proto().graph.node:
         if re.search(rf"\b{re.escape(node.op_type)}\b", message):
             return f"operator {node.op_type} (node '{node.name}') is refused: {message}; replace it, or leave the target out"
     return f"{message}; export the model without this operator, or leave the target out"
-
-
-def _reason(error: Exception) -> str:
-    """ONNX Runtime's message without its error codes and file paths."""
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error).splitlines()[0])
-    return re.sub(r"Load model from \S+ failed: ?(Fatal error: )?", "", text)

@@ -1,33 +1,64 @@
-"""OpenVINO on CPUs: an IR (model.xml, model.bin) from ONNX, run in true FP32, BF16 or INT8."""
+"""OpenVINO: an IR (model.xml, model.bin) from ONNX, run in true FP32, half precision or INT8 on a CPU, GPU or NPU."""
 
 from __future__ import annotations
 
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from export.errors import EnvironmentFailure, InputError, UnsupportedError
+from export.errors import InputError, UnsupportedError
 from export.model import OnnxModel, TensorSpec
-from targets.base import FP32, Arrays, Engine, Interface, Profile, Scheme, axis_name, median_call_s, on_request
+from targets.base import FP32, Engine, Interface, Profile, Scheme, axis_name, median_call_s, on_request
 from targets.graph import has_attention
 from targets.isa import instruction_sets
 from targets.openvino_profile import layer_times, operators_by_precision
+from targets.openvino_session import OpenVinoSession, first_line, missing_device, open_engine, properties
 
 INSTALL = "pip install 'edge-compress[openvino]'"
+Hint = Literal["latency", "throughput"]
+
+_DEVICE = re.compile(r"(CPU|NPU|GPU(\.\d+)?|AUTO(:(CPU|NPU|GPU(\.\d+)?)(,(CPU|NPU|GPU(\.\d+)?))*)?)")
+_HINTS = {"fp16": "f16", "bf16": "bf16"}
 
 
 @dataclass(frozen=True)
 class OpenVino:
-    """The CPU device, tuned for the latency of one request at a time."""
+    """One IR serves every device; what differs is what it is compiled with when it is loaded.
+
+    Args:
+        device: CPU, GPU (GPU.1 is the second one), NPU, AUTO, or AUTO:GPU,CPU to say which AUTO may choose from. GPU and NPU
+            are written from OpenVINO's documentation; no such device was at hand.
+        hint: what `load` tunes for. Throughput under several requests is measured in throughput mode either way.
+        streams: inferences that the device works on at once; 0: one for latency, for throughput what OpenVINO finds best.
+        cache: keep the compiled model on the machine that loads it. On Zen 3, one thread, 2026.4, ResNet-50 then loads in 154 ms
+            instead of 698 in INT8, in 85 instead of 158 in FP32, where packing the weights is most of it and is not kept.
+        shapes: extents of the model's dynamic axes by name ({batch: 1, length: 64}); those left out stay dynamic.
+    """
 
     name: ClassVar[str] = "openvino"
+
+    device: str = "CPU"
+    hint: Hint = "latency"
+    streams: int = 0
+    cache: bool = False
+    shapes: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not _DEVICE.fullmatch(self.device):
+            raise ValueError(f"device: found '{self.device}', allowed: CPU, GPU, GPU.1, NPU, AUTO, or AUTO:GPU,CPU")
+        if self.hint not in get_args(Hint):
+            raise ValueError(f"hint: found '{self.hint}', allowed: {', '.join(get_args(Hint))}")
+        if self.streams < 0:
+            raise ValueError(f"streams: found {self.streams}, allowed: 1 or more, or 0 for what the hint asks for")
+        for axis, extent in self.shapes.items():
+            if extent < 1:
+                raise ValueError(f"shapes.{axis}: found {extent}, allowed: 1 or more; leave it out to keep it dynamic")
 
     @classmethod
     def runtime_module(cls) -> str:
@@ -38,7 +69,7 @@ class OpenVino:
         return f"{' and '.join(missing)} not installed; {INSTALL}" if missing else None
 
     def cannot_run(self) -> str | None:
-        return None if find_spec("openvino") else f"openvino not installed; {INSTALL}"
+        return missing_device(self.device) if find_spec("openvino") else f"openvino not installed; {INSTALL}"
 
     def schemes(self, model: OnnxModel | None = None) -> Sequence[Scheme]:
         """INT8 first, whatever the model; who places its nodes depends on the network.
@@ -48,10 +79,9 @@ class OpenVino:
         ResNet-20 takes as long with ONNX Runtime's placement as with NNCF's (ratio 0.99-1.01), and comes closer to the float
         model: 0.7 % of its predictions change, 1.5 % with NNCF's defaults.
         """
-        features = instruction_sets()
         graph = model.proto().graph if model else None
         attention = graph is not None and has_attention(graph)
-        saturates = "vnni" not in features
+        saturates = not self.device.startswith(("GPU", "NPU")) and "vnni" not in instruction_sets()
         nncf = Scheme(
             "int8" if attention else "int8-nncf",
             "int8",
@@ -72,101 +102,109 @@ class OpenVino:
         )
         offered = [nncf] if attention else [int8, nncf]
         if model is None:
-            offered += [
-                *on_request(int8),
-                Scheme("int8-weights", "int8", "nncf", mode="weights", why="only what is stored shrinks: a quarter"),
-                Scheme(
-                    "int4-weights",
-                    "int4",
-                    "nncf",
-                    mode="weights",
-                    weight_bits=4,
-                    why="only what is stored shrinks: an eighth",
-                ),
-            ]
+            offered += [*on_request(int8), *_SMALLER]
+        return (*offered, *self._half_precision(), FP32)
+
+    def _half_precision(self) -> tuple[Scheme, ...]:
+        """Arithmetic in 16 bits where the device has it. An NPU has no other, so its FP32 is that."""
+        fp16 = Scheme("fp16", "fp16", why="this device multiplies FP16 natively: half the bytes, no calibration")
         bf16 = Scheme("bf16", "bf16", why="this CPU multiplies BF16 natively: half the bytes, no calibration")
-        return (*offered, *((bf16,) if "bf16" in features else ()), FP32)
+        if self.device == "CPU":
+            features = instruction_sets()
+            return tuple(scheme for scheme in (bf16, fp16) if scheme.name in features)
+        return (fp16,) if self.device.startswith("GPU") else ()
 
     def compile(self, model: OnnxModel, scheme: Scheme, out: Path) -> Engine:
-        """Write model.xml and model.bin; weights keep the precision that `model` gives them."""
+        """Write model.xml and model.bin; weights keep the precision that `model` gives them, but for "fp16-weights".
+
+        Where the device is not here the CPU stands in to see that OpenVINO takes the model; operators are then not told.
+
+        Raises:
+            UnsupportedError: if OpenVINO refuses the model, or the device takes fixed shapes only.
+        """
         import openvino
 
         start = time.perf_counter()
-        settings = {"precision_hint": "bf16" if scheme.precision == "bf16" else "f32"}
+        settings = self._settings(scheme)
+        inputs = self._with_shapes(model)
+        here = missing_device(self.device) is None
+        checked = settings if here else {**settings, "device": "CPU"}
         core = openvino.Core()
         try:
             network = core.read_model(model.path)
-            compiled = core.compile_model(network, "CPU", _properties(settings, threads=1))
+            if self.shapes:
+                network.reshape(
+                    {spec.name: openvino.PartialShape([_extent(axis) for axis in spec.shape]) for spec in inputs}
+                )
+            compiled = core.compile_model(
+                network, checked["device"], properties({**checked, "cache": False}, threads=1)
+            )
         except RuntimeError as error:
             raise UnsupportedError(f"openvino, scheme '{scheme.name}': {_reason(error, model)}") from error
-        openvino.save_model(network, out / "model.xml", compress_to_fp16=False)
+        halved = scheme.mode == "weights" and scheme.precision == "fp16"
+        openvino.save_model(network, out / "model.xml", compress_to_fp16=halved)
         return Engine(
             target=self.name,
             scheme=scheme.name,
             path=out / "model.xml",
             files=(out / "model.xml", out / "model.bin"),
-            inputs=model.inputs,
-            outputs=model.outputs,
+            inputs=inputs,
+            outputs=tuple(_with_known(spec, network.output(spec.name)) for spec in model.outputs),
             build_s=time.perf_counter() - start,
-            operators=operators_by_precision(compiled),
+            operators=operators_by_precision(compiled) if here else {},
             settings=settings,
         )
 
+    def _settings(self, scheme: Scheme) -> dict[str, Any]:
+        """What `load` needs, plain JSON; nothing in it names a place of this machine."""
+        executed = "f32" if scheme.mode == "weights" else _HINTS.get(scheme.precision, "f32")
+        return {
+            "device": self.device,
+            "precision_hint": "f16" if self.device == "NPU" else executed,
+            "hint": self.hint,
+            "streams": self.streams,
+            "cache": self.cache,
+        }
+
+    def _with_shapes(self, model: OnnxModel) -> tuple[TensorSpec, ...]:
+        """The model's inputs with the axes in `shapes` fixed; names that this model does not have mean nothing here."""
+        left = {axis for spec in model.inputs for axis in spec.shape if isinstance(axis, str)} - set(self.shapes)
+        if left and self.device == "NPU":
+            raise UnsupportedError(
+                f"openvino: an NPU takes fixed shapes only; add to shapes: {', '.join(sorted(left))}"
+            )
+        return tuple(
+            replace(
+                spec, shape=tuple(self.shapes.get(axis, axis) if isinstance(axis, str) else axis for axis in spec.shape)
+            )
+            for spec in model.inputs
+        )
+
     def load(self, engine: Engine, threads: int) -> OpenVinoSession:
-        compiled = _open(engine, _properties(engine.settings, threads))
+        compiled = open_engine(engine, properties(engine.settings, threads))
         return OpenVinoSession(compiled, engine)
 
     def load_concurrent(self, engine: Engine, threads: int) -> Sequence[OpenVinoSession]:
         """As many infer requests as the throughput hint asks for; OpenVINO shares the threads out among its streams."""
-        compiled = _open(engine, _properties(engine.settings, threads, concurrent=True))
+        compiled = open_engine(engine, properties(engine.settings, threads, concurrent=True))
         requests = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         return [OpenVinoSession(compiled, engine) for _ in range(requests)]
 
     def profile(self, engine: Engine, inputs: Mapping[str, np.ndarray], threads: int, runs: int) -> Profile:
+        """Of the CPU; its counters are what `layer_times` can read."""
+        device = engine.settings.get("device", "CPU")
+        if device != "CPU":
+            raise UnsupportedError(f"openvino: layers are timed on the CPU only, this engine is for {device}")
         call_s = median_call_s(self.load(engine, threads), inputs, runs)
-        properties = _properties(engine.settings, threads) | {"PERF_COUNT": True}
-        return Profile(layer_times(lambda: _open(engine, properties), inputs, runs), call_s)
+        profiled = {**properties({**engine.settings, "cache": False}, threads), "PERF_COUNT": True}
+        return Profile(layer_times(lambda: open_engine(engine, profiled), inputs, runs), call_s)
 
 
-class OpenVinoSession:
-    """One infer request; inputs are shared with the caller, outputs are copied out.
-
-    A buffer that comes again is bound already: to bind it anew takes 0.06 ms of every call (2026.4, Zen 3), which is no
-    cost of the model. `start_async` and `wait` would save a little more, but hand the work to a second thread, and then the
-    two wait for each other's core.
-    """
-
-    def __init__(self, compiled: Any, engine: Engine) -> None:
-        self._request = compiled.create_infer_request()
-        self._dtypes = {spec.name: np.dtype(spec.dtype) for spec in engine.inputs}
-        self._outputs = {spec.name: compiled.output(spec.name) for spec in engine.outputs}
-        self._bound: dict[str, np.ndarray] = {}
-        self._alive: dict[str, np.ndarray] = {}
-
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        for name, array in inputs.items():
-            if self._bound.get(name) is not array:
-                self._bind(name, array)
-        results = self._request.infer(None, share_outputs=True)
-        return {name: np.array(results[port]) for name, port in self._outputs.items()}
-
-    def _bind(self, name: str, array: np.ndarray) -> None:
-        import openvino
-
-        usable = np.ascontiguousarray(array, self._dtypes.get(name))
-        self._request.set_tensor(name, openvino.Tensor(usable, shared_memory=True))
-        self._alive[name] = usable  # the tensor only points to it
-        self._bound.pop(name, None)
-        if usable is array:  # a copy would not follow what the caller writes into the array
-            self._bound[name] = array
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        del self._request, self._outputs, self._bound, self._alive
+_SMALLER = (
+    Scheme("fp16-weights", "fp16", mode="weights", why="only what is stored shrinks: half, and FP32 arithmetic"),
+    Scheme("int8-weights", "int8", "nncf", mode="weights", why="only what is stored shrinks: a quarter"),
+    Scheme("int4-weights", "int4", "nncf", mode="weights", weight_bits=4, why="only what is stored shrinks: an eighth"),
+)
 
 
 def interface(path: Path) -> Interface:
@@ -181,7 +219,7 @@ def interface(path: Path) -> Interface:
     try:
         network = openvino.Core().read_model(path)
     except RuntimeError as error:
-        raise InputError(f"{path.name}: OpenVINO cannot read it: {_first_line(error)}") from error
+        raise InputError(f"{path.name}: OpenVINO cannot read it: {first_line(error)}") from error
     for port in network.inputs:
         if port.get_partial_shape().rank.is_dynamic:
             raise UnsupportedError(f"{path.name}: input '{port.get_any_name()}' has no fixed number of axes")
@@ -203,43 +241,25 @@ _DTYPES = {"f16": "float16", "f32": "float32", "f64": "float64", "boolean": "boo
 }
 
 
-def _open(engine: Engine, properties: Mapping[str, Any]) -> Any:
-    import openvino
-
-    try:
-        return openvino.Core().compile_model(str(engine.path), "CPU", properties)
-    except RuntimeError as error:
-        raise EnvironmentFailure(f"{engine.path.name}: OpenVINO cannot load it: {_first_line(error)}") from error
+def _extent(axis: int | str) -> int:
+    """As OpenVINO takes it."""
+    return -1 if isinstance(axis, str) else axis
 
 
-def _properties(settings: Mapping[str, Any], threads: int, concurrent: bool = False) -> dict[str, Any]:
-    """OpenVINO runs an FP32 model in BF16 on a CPU that has it, unless the hint says f32.
-
-    Threads are not pinned: the process that measures has set its own affinity.
-    """
-    hint = {"PERFORMANCE_HINT": "THROUGHPUT"} if concurrent else {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
-    return {
-        **hint,
-        "INFERENCE_PRECISION_HINT": settings["precision_hint"],
-        "INFERENCE_NUM_THREADS": threads,
-        "ENABLE_CPU_PINNING": False,
-    }
+def _with_known(spec: TensorSpec, port: Any) -> TensorSpec:
+    """An output with the extents that the network knows once its inputs are fixed."""
+    known = port.get_partial_shape()
+    if known.rank.is_dynamic:
+        return spec
+    pairs = zip(spec.shape, known, strict=True)
+    return replace(spec, shape=tuple(name if axis.is_dynamic else axis.get_length() for name, axis in pairs))
 
 
 def _reason(error: RuntimeError, model: OnnxModel) -> str:
     """The operators without a conversion, with a node of each; else the first telling line of OpenVINO's message."""
     unknown = re.search(r"operations:\s*(.+)", str(error))
     if not unknown:
-        return f"{_first_line(error)}; export the model without this operator, or leave the target out"
+        return f"{first_line(error)}; export the model without this operator, or leave the target out"
     operators = {re.sub(r"-\d+$", "", name.strip()).rpartition(".")[2] for name in unknown[1].split(",")}
     nodes = [f"{node.op_type} (node '{node.name}')" for node in model.proto().graph.node if node.op_type in operators]
     return f"no conversion for operator {', '.join(nodes or sorted(operators))}; replace it, or leave the target out"
-
-
-def _first_line(error: RuntimeError) -> str:
-    """OpenVINO's messages begin with lines of its own source locations; the reason follows."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    telling = [
-        line for line in lines if line and not re.match(r"(Exception from|Check '.*' failed at|\S+\.[ch]pp)", line)
-    ]
-    return (telling or lines or ["unknown error"])[0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -50,7 +49,7 @@ def typical_s(blocks: Sequence[Sequence[int]]) -> float:
     single = [
         now * run - before * (run - 1)
         for block in blocks
-        for run, (before, now) in enumerate(pairwise(block), start=2)
+        for run, (before, now) in enumerate(zip(block, block[1:]), start=2)  # noqa: B905, RUF007 - Python 3.9 has neither
         if run > WARMUP
     ]
     means = [

@@ -24,6 +24,9 @@ _TITLES = {
     "rounds": "Pruning, round by round",
     "control": "the same training without the teacher",
     "gain_over_control": "gain over training without the teacher",
+    "accelerators": "Would an accelerator take it",
+    "minimal_build": "smallest ONNX Runtime for it",
+    "how_the_size_is_known": "size of the library",
     "gap_recovered": "share of the remaining gap to the teacher that it closed",
 }
 

@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from benchmarks.comparison.compare import Comparison, shipped_ratios
 from benchmarks.comparison.table import comparison_table
+from benchmarks.render.artifact import artifacts_that_ship
 from benchmarks.render.cards import card
 from benchmarks.render.charts import distillation_chart, ratio_chart, waterfall_chart
 from benchmarks.render.charts_accuracy import MOST_CLASSES, class_chart, flip_image
@@ -90,6 +91,7 @@ def report_html(report: Report) -> str:
         gallery=_gallery(report),
         flips=len(report.gallery),
         footprint=footprint_table(report),
+        on_device=artifacts_that_ship(report),
         stages=stage_table(report),
         stage_details=[_stage_detail(stage, index) for index, stage in enumerate(report.stages)],
         machine=list(fact_pairs(report.machine)),

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from benchmarks.render.against_original import moved
+from benchmarks.render.artifact import artifacts_that_ship, pair_table
 from benchmarks.render.claims import control_lines, needs, unstable_lines, wrong_answers
 from benchmarks.render.given_back import given_back_table
 from benchmarks.render.tables import Line, Table, batch_table, engine_table, summary_table
@@ -34,6 +35,7 @@ def report_markdown(report: Report) -> str:
         *_moved(report),
         _table(engine_table(report)),
         *(_folded(escape(table.title), _table(table, heading=False)) for table in folded),
+        *_on_device(report),
         *_origin(report),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -59,6 +61,14 @@ def _moved(report: Report) -> Iterable[str]:
     lines = [f"- {escape(target)}: {escape('; '.join(words))}" for target, words in phrases if words]
     if lines:
         yield "## What moved\n\n" + "\n".join(lines)
+
+
+def _on_device(report: Report) -> Iterable[str]:
+    """What a device has to know of what ships, a fold a target."""
+    for artifact in artifacts_that_ship(report):
+        pairs = _table(pair_table(artifact), heading=False)
+        tables = (f"**{escape(table.title)}**\n\n{_table(table, heading=False)}" for table in artifact.tables)
+        yield _folded(f"On the device: {escape(artifact.title)}", "\n\n".join((pairs, *tables)))
 
 
 def _table(table: Table, heading: bool = True) -> str:

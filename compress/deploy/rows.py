@@ -24,6 +24,8 @@ def row_of(target: Target, stage: str, engine: Engine, role: Role, bench: Bench)
         build_s=engine.build_s,
         operators=engine.operators,
         files=shipped_files(engine, bench.job.directory.path),
+        settings=engine.settings if role == "chosen" else {},
+        facts=engine.facts if role == "chosen" else {},
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import pytest
 
-from benchmarks.accuracy import score, singles
+from benchmarks.accuracy import filled, parts, score
 from benchmarks.contention import Disturbance
 from benchmarks.latency import CONTROL, Protocol, measure
 from benchmarks.metrics import Accuracy
@@ -140,13 +140,22 @@ def test_an_unknown_runtime_fails_before_loading(tmp_path: Path) -> None:
         pass
 
 
-def test_batches_are_cut_into_single_samples() -> None:
-    parts = list(singles({"x": np.arange(6).reshape(3, 2)}, np.array([7, 8, 9])))
-    assert [(part["x"].tolist(), target.tolist()) for part, target in parts] == [
-        ([[0, 1]], [7]),
-        ([[2, 3]], [8]),
-        ([[4, 5]], [9]),
-    ]
+def test_batches_are_cut_to_the_size_that_an_engine_takes() -> None:
+    inputs, target = {"x": np.arange(6).reshape(3, 2)}, np.array([7, 8, 9])
+    cut = {
+        size: [(part["x"].tolist(), truth.tolist()) for part, truth in parts(inputs, target, size)]
+        for size in (1, 2, None)
+    }
+    assert cut[1] == [([[0, 1]], [7]), ([[2, 3]], [8]), ([[4, 5]], [9])]
+    assert cut[2] == [([[0, 1], [2, 3]], [7, 8]), ([[4, 5]], [9])]
+    assert cut[None] == [([[0, 1], [2, 3], [4, 5]], [7, 8, 9])]
+
+
+def test_a_batch_that_is_too_small_is_filled_with_its_last_sample() -> None:
+    inputs = {"x": np.arange(4).reshape(2, 2)}
+    assert filled(inputs, 4)["x"].tolist() == [[0, 1], [2, 3], [2, 3], [2, 3]]
+    assert filled(inputs, 2)["x"] is inputs["x"]
+    assert filled(inputs, None)["x"] is inputs["x"]
 
 
 def test_scores_are_paired_and_other_samples_are_refused() -> None:

@@ -180,6 +180,16 @@ def test_a_step_that_is_interrupted_leaves_no_stage_and_the_next_run_continues(
         (["arguments.scale=.inf"], InputError, r"a finite number is needed"),
         (["arguments.scale=1e39"], QualityError, r"NaN|infinite"),
         (["benchmark.sizes.length=7"], InputError, r"no dynamic axis 'length' in the workload"),
+        (
+            ["targets=[{openvino: {shapes: {bach: 1}}}]"],
+            InputError,
+            r"openvino\.shapes: no dynamic axis 'bach' in the workload; its dynamic axes: batch",
+        ),
+        (
+            ["targets=[{openvino: {shapes: {batch: 4}}}]", "benchmark.batch_sizes=[1,4]"],
+            InputError,
+            r"openvino\.shapes\.batch: 4, but benchmark\.batch_sizes asks for 1, 4; give both the same",
+        ),
     ],
 )
 def test_runs_that_must_not_start(tmp_path: Path, overrides: list[str], error: type[Exception], message: str) -> None:

@@ -13,7 +13,11 @@ from targets.isa import features_of, instruction_sets, slow_int8
         ("fma avx2 bmi2", {"avx2"}),  # Zen 3
         ("avx2 avx_vnni", {"avx2", "vnni"}),  # Alder Lake
         ("avx2 avx512f avx512_vnni avx512_bf16", {"avx2", "avx512f", "vnni", "bf16"}),  # Zen 5
-        ("fp asimd asimddp", {"dotprod"}),  # Cortex-A76
+        ("fp asimd fphp asimdhp asimddp", {"dotprod", "fp16"}),  # Cortex-A76
+        (
+            "avx512f avx512_vnni avx512_bf16 avx512_fp16 amx_tile",
+            {"avx512f", "vnni", "bf16", "fp16", "amx"},
+        ),  # Sapphire Rapids
         ("", set()),
     ],
 )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from compress.quantize.model import quantize_model
 from export.errors import EnvironmentFailure
+from targets import onnxruntime_session
 from targets.base import FP32
 from targets.isa import architecture
+from targets.onnxruntime_build import NO_OPERATORS_BYTES
 from targets.onnxruntime_mobile import OnnxRuntimeMobile
 from tests.targets import networks
 
@@ -61,6 +64,90 @@ def test_an_artifact_for_another_processor_family_does_not_run_here() -> None:
 def test_an_unknown_platform_is_refused() -> None:
     with pytest.raises(ValueError, match=r"platform: found 'riscv', allowed: host, amd64, arm64"):
         OnnxRuntimeMobile("riscv")  # type: ignore[arg-type]
+
+
+OTHER = "arm64" if architecture() == "amd64" else "amd64"
+
+
+def test_another_family_gets_a_file_of_its_own_with_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, inputs = OnnxRuntimeMobile(also_for=(OTHER,)), networks.images(5)
+    engine = target.compile(networks.convolutional(tmp_path / "in.onnx"), FP32, tmp_path)
+    other = tmp_path / f"model.{OTHER}.ort"
+    assert [file.name for file in engine.files] == ["model.ort"]
+    assert other.read_bytes() != engine.path.read_bytes(), "amd64 holds the blocked layout, arm64 does not"
+    with target.load(engine, threads=1) as session:
+        here = session.run(inputs)["logits"]
+    monkeypatch.setattr(onnxruntime_session, "architecture", lambda: OTHER)
+    assert onnxruntime_session.ort_file(engine) == other
+    with OnnxRuntimeMobile().load(engine, threads=1) as session:
+        assert np.abs(session.run(inputs)["logits"] - here).max() < 1e-5
+    config = (tmp_path / "required_operators_and_types.config").read_text()
+    assert f"model.ort and model.{OTHER}.ort" in config
+    assert "com.microsoft.nchwc" in config, "one build runs both files"
+
+
+def test_a_family_that_is_the_platforms_own_adds_nothing(tmp_path: Path) -> None:
+    target = OnnxRuntimeMobile(also_for=(architecture(),))  # type: ignore[arg-type]
+    engine = target.compile(networks.convolutional(tmp_path / "in.onnx"), FP32, tmp_path)
+    assert engine.settings["also_for"] == {}
+    assert [file.name for file in tmp_path.glob("*.ort")] == ["model.ort"]
+
+
+def test_session_options_are_recorded_and_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = OnnxRuntimeMobile(spinning=True, arena=False, optimisation="basic")
+    engine = target.compile(networks.convolutional(tmp_path / "in.onnx"), FP32, tmp_path)
+    assert {"spinning": True, "arena": False, "optimisation": "basic"}.items() <= engine.settings.items()
+    options = onnxruntime_session.open_engine(engine, threads=3).get_session_options()
+    assert options.intra_op_num_threads == 3
+    assert not options.enable_cpu_mem_arena
+    assert options.graph_optimization_level == onnxruntime_session.level("basic")
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "1"
+    calm = OnnxRuntimeMobile().compile(networks.convolutional(tmp_path / "in.onnx"), FP32, tmp_path)
+    options = onnxruntime_session.open_engine(calm, threads=1).get_session_options()
+    assert options.enable_cpu_mem_arena
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def test_less_optimisation_leaves_operators_as_they_are(tmp_path: Path) -> None:
+    model = networks.convolutional(tmp_path / "in.onnx")
+    counts = {}
+    for optimisation in ("all", "basic", "none"):
+        engine = OnnxRuntimeMobile(optimisation=optimisation).compile(model, FP32, tmp_path)  # type: ignore[arg-type]
+        counts[optimisation] = sum(engine.operators.values())
+    assert counts["all"] < counts["none"] == len(model.proto().graph.node)
+
+
+def test_the_build_command_stands_beside_the_artifact_and_in_the_facts(tmp_path: Path) -> None:
+    engine = OnnxRuntimeMobile("arm64").compile(networks.convolutional(tmp_path / "in.onnx"), FP32, tmp_path)
+    told = engine.facts["minimal_build"]
+    written = (tmp_path / "build_onnxruntime.txt").read_text()
+    command = told["commands"]["Android, arm64"]
+    assert command in written.splitlines()
+    for option in (
+        "--android --android_abi arm64-v8a",
+        "--minimal_build ",
+        "--include_ops_by_config required_operators_and_types.config --enable_reduced_operator_type_support",
+    ):
+        assert option in command
+    assert set(told["files"]) <= {file.name for file in tmp_path.iterdir()}
+    assert told["operators"] == 4  # FusedConv (with Relu, and with Add and Relu), GlobalAveragePool, Flatten, Gemm
+    assert NO_OPERATORS_BYTES == told["library_at_least_bytes"] < told["library_at_most_bytes"] < 4_000_000
+    assert told["how_the_size_is_known"].startswith("estimate, nothing was built: ")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"also_for": ("riscv",)}, r"also_for: found riscv, allowed: each of amd64, arm64 once"),
+        ({"also_for": ("arm64", "arm64")}, r"also_for: found arm64, arm64, allowed: each of"),
+        ({"optimisation": "most"}, r"optimisation: found 'most', allowed: all, extended, basic, none"),
+    ],
+)
+def test_impossible_fields_are_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        OnnxRuntimeMobile(**fields)  # type: ignore[arg-type]
 
 
 def test_a_truncated_ort_is_refused_in_a_sentence(tmp_path: Path) -> None:

@@ -181,6 +181,24 @@ def test_sections_without_values_are_left_out() -> None:
     assert "Block by block" in text
 
 
+def test_what_a_device_has_to_know_of_what_ships_is_told() -> None:
+    text = words(made_up_report())
+    section = text.partition("On the device")[2].partition("How it was made")[0]
+    for part in (
+        "onnxruntime_mobile int8",
+        "platformarm64",
+        "spinningno",
+        "smallest ONNX Runtime for it: library at least1.56 MB",
+        "smallest ONNX Runtime for it: commands: Android, arm64./build.sh --android --minimal_build",
+        "Would an accelerator take it (2)",
+        "NNAPI no yes takes fixed shapes only 1",
+    ):
+        assert part in section
+    assert "also for" not in section, "what is empty is left out"
+    silent = tuple(replace(row, settings={}, facts={}) for row in made_up_report().rows)
+    assert "On the device" not in words(replace(made_up_report(), rows=silent))
+
+
 def test_names_from_users_stay_text() -> None:
     report = with_row(made_up_report(), 5, stage=HOSTILE, scheme=HOSTILE, reason=HOSTILE)
     report = replace(

@@ -93,3 +93,11 @@ def test_the_long_tables_are_folded() -> None:
     text = report_markdown(made_up_report())
     assert "<details><summary>Latency by batch size</summary>\n\n| engine |" in text
     assert len(text.partition("<details>")[0].splitlines()) < 80
+
+
+def test_what_a_device_has_to_know_of_what_ships_is_folded() -> None:
+    text = report_markdown(made_up_report())
+    fold = text.partition("<details><summary>On the device: onnxruntime_mobile int8</summary>")[2]
+    fold = fold.partition("</details>")[0]
+    assert "| smallest ONNX Runtime for it: commands: Android, arm64 | ./build.sh --android --minimal_build |" in fold
+    assert "| XNNPACK | maybe | maybe | takes 4 of 7 | 3 |" in fold
