@@ -33,13 +33,13 @@ def read_cached(path: Path) -> bytes:
 
 
 def keep(path: Path, content: bytes) -> None:
-    """Write whole or not at all; a folder that cannot be written costs the time that the cache would have saved."""
+    """Write whole or not at all; a folder that cannot be written costs the time that the cache would have saved.
+
+    Workers that end together write the same file: each under a name of its own, the last one stays.
+    """
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(content)
-        try:
-            Path(file.name).replace(path)
-        except OSError:
-            Path(file.name).unlink()
-            raise
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix="writing-") as folder:
+            written = Path(folder) / path.name
+            written.write_bytes(content)
+            written.replace(path)

@@ -41,7 +41,7 @@ def make_plan(trt: Any, model: bytes, settings: BuildSettings, cache: bool) -> t
         keep(file, built.timings)
     else:
         built = build_plan(trt, model, settings)
-    return built.plan, _record(trt, model, settings, built)
+    return built.plan, {**_record(trt, model, settings, built), "cache": cache}
 
 
 def checked_plan(engine: Engine) -> bytes:
@@ -67,7 +67,7 @@ def foreign(settings: Mapping[str, Any], provider: str, version: str, capability
     return None
 
 
-def rebuild(engine: Engine, trt: Any, out: Path, cache: bool = True) -> Engine:
+def rebuild(engine: Engine, trt: Any, out: Path) -> Engine:
     """The engine built again for the GPU here, in the existing folder `out`, with the recorded settings.
 
     Raises:
@@ -82,7 +82,7 @@ def rebuild(engine: Engine, trt: Any, out: Path, cache: bool = True) -> Engine:
         for name, shapes in recorded["profile"].items()
     }
     settings = BuildSettings(profile, int(recorded["workspace_mb"]), (cuda.compute_capability(),))
-    plan, made = make_plan(trt, model, settings, cache)
+    plan, made = make_plan(trt, model, settings, bool(recorded["cache"]))
     path = out / PLAN
     path.write_bytes(plan)
     operators = operators_by_precision(made["layers"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ __all__ = ["driver"]
 TARGET = TensorRt(provider="tensorrt-rtx")
 available = pytest.mark.skipif(bool(TARGET.unavailable()), reason=str(TARGET.unavailable()))
 FOLDER = Path(targets.__file__).parent
-ON_DEVICES = (FOLDER / "cuda.py", *(FOLDER.glob("tensorrt*.py")))
+MAKING = ("tensorrt_precision.py", "tensorrt_rules.py")
+ON_DEVICES = (FOLDER / "cuda.py", *(file for file in FOLDER.glob("tensorrt*.py") if file.name not in MAKING))
 
 
 @available
@@ -166,6 +168,16 @@ def test_timings_of_one_build_serve_the_next_on_that_gpu(
 def test_timings_that_tensorrt_refuses_are_left(driver: Any) -> None:
     trt = FakeTensorRt(driver)
     assert build_plan(trt, b"model", BuildSettings(), b"other GPU").timings == b"new+conv"
+
+
+@pytest.mark.parametrize("file", ON_DEVICES, ids=lambda file: file.name)
+def test_what_loads_an_engine_asks_for_no_other_package(file: Path) -> None:
+    """Not even within a function: what a device does not have it must not come upon."""
+    imports = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    names = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in imports if isinstance(node, ast.ImportFrom)}
+    other = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {"numpy", "export", "targets"}
+    assert other == set()
 
 
 @pytest.mark.parametrize("file", ON_DEVICES, ids=lambda file: file.name)
