@@ -1,9 +1,13 @@
-"""The dozen calls of the CUDA driver that running an engine takes, by ctypes: a device needs no package for them."""
+"""The calls of the CUDA driver that running an engine takes, by ctypes: a device needs no package for them.
+
+Runs on Python 3.9. A stream, a buffer or a graph belongs to the thread that called `Stream.use` last.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -13,6 +17,12 @@ from export.errors import EnvironmentFailure
 
 _MAJOR, _MINOR = 75, 76
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*, from cuda.h."""
+
+_NON_BLOCKING = 1
+"""CU_STREAM_NON_BLOCKING: what others do on the default stream neither waits for us nor spoils a recording."""
+
+_THREAD_LOCAL = 1
+"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: while one thread records, another may allocate memory."""
 
 
 def no_gpu() -> str | None:
@@ -32,10 +42,10 @@ def no_gpu() -> str | None:
 def compute_capability() -> str:
     """Of the first GPU, as "8.6"."""
     driver, device = _driver(), _first_device()
-    parts = (ctypes.c_int(), ctypes.c_int())
-    for part, attribute in zip(parts, (_MAJOR, _MINOR)):
+    parts = {_MAJOR: ctypes.c_int(), _MINOR: ctypes.c_int()}
+    for attribute, part in parts.items():
         _check(driver.cuDeviceGetAttribute(ctypes.byref(part), attribute, device), "cuDeviceGetAttribute")
-    return f"{parts[0].value}.{parts[1].value}"
+    return f"{parts[_MAJOR].value}.{parts[_MINOR].value}"
 
 
 def device_name() -> str:
@@ -57,14 +67,13 @@ class Stream:
 
     def __init__(self) -> None:
         self._driver = _driver()
-        context = ctypes.c_void_p()
+        self._device, self._context, self._stream = _first_device(), ctypes.c_void_p(), ctypes.c_void_p()
         _check(
-            self._driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), _first_device()), "cuDevicePrimaryCtxRetain"
+            self._driver.cuDevicePrimaryCtxRetain(ctypes.byref(self._context), self._device),
+            "cuDevicePrimaryCtxRetain",
         )
-        self._context = context
         self.use()
-        self._stream = ctypes.c_void_p()
-        _check(self._driver.cuStreamCreate(ctypes.byref(self._stream), 0), "cuStreamCreate")
+        _check(self._driver.cuStreamCreate(ctypes.byref(self._stream), _NON_BLOCKING), "cuStreamCreate")
 
     @property
     def handle(self) -> int:
@@ -93,8 +102,47 @@ class Stream:
     def wait(self) -> None:
         _check(self._driver.cuStreamSynchronize(self._stream), "cuStreamSynchronize")
 
+    def record(self, work: Callable[[], None]) -> Graph:
+        """What `work` puts on this stream, as a graph; nothing of it runs.
+
+        Raises:
+            EnvironmentFailure: if something in it cannot be recorded; the stream works on as before.
+        """
+        _check(self._driver.cuStreamBeginCapture_v2(self._stream, _THREAD_LOCAL), "cuStreamBeginCapture")
+        recorded = ctypes.c_void_p()
+        try:
+            work()
+        except BaseException:
+            self._driver.cuStreamEndCapture(
+                self._stream, ctypes.byref(recorded)
+            )  # or the stream stays in the recording
+            if recorded.value:
+                self._driver.cuGraphDestroy(recorded)
+            raise
+        _check(self._driver.cuStreamEndCapture(self._stream, ctypes.byref(recorded)), "cuStreamEndCapture")
+        return Graph(recorded)
+
     def close(self) -> None:
         self._driver.cuStreamDestroy_v2(self._stream)
+        self._driver.cuDevicePrimaryCtxRelease_v2(self._device)
+
+
+class Graph:
+    """Recorded work that one call launches. It holds addresses: they must stay those of the recording."""
+
+    def __init__(self, recorded: ctypes.c_void_p) -> None:
+        """Takes over `recorded`, a CUgraph."""
+        self._driver = _driver()
+        self._executable = ctypes.c_void_p()
+        code = self._driver.cuGraphInstantiateWithFlags(ctypes.byref(self._executable), recorded, ctypes.c_ulonglong(0))
+        self._driver.cuGraphDestroy(recorded)
+        _check(code, "cuGraphInstantiate")
+
+    def launch(self, stream: Stream) -> None:
+        _check(self._driver.cuGraphLaunch(self._executable, ctypes.c_void_p(stream.handle)), "cuGraphLaunch")
+
+    def close(self) -> None:
+        self._driver.cuGraphExecDestroy(self._executable)
 
 
 class Buffer:
@@ -120,6 +168,31 @@ class Buffer:
         if self._address.value:
             self._driver.cuMemFree_v2(self._address)
             self._address, self._size_bytes = ctypes.c_uint64(), 0
+
+
+class PinnedBuffer:
+    """Host memory that the system never moves, so that the GPU copies from and to it by itself; grows likewise."""
+
+    def __init__(self) -> None:
+        self._driver = _driver()
+        self._address = ctypes.c_void_p()
+        self._size_bytes = 0
+
+    def of(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        """An array in this memory; arrays of earlier calls are lost when the buffer grows."""
+        size_bytes = max(1, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize)
+        if size_bytes > self._size_bytes:
+            self.close()
+            code = self._driver.cuMemHostAlloc(ctypes.byref(self._address), ctypes.c_size_t(size_bytes), 0)
+            _check(code, "cuMemHostAlloc")
+            self._size_bytes = size_bytes
+        memory = (ctypes.c_byte * size_bytes).from_address(self._address.value or 0)
+        return np.ndarray(shape, dtype, memoryview(memory).cast("B"))
+
+    def close(self) -> None:
+        if self._address.value:
+            self._driver.cuMemFreeHost(self._address)
+            self._address, self._size_bytes = ctypes.c_void_p(), 0
 
 
 @cache

@@ -71,7 +71,7 @@ class OnnxRuntimeSession:
         self._outputs = [output.name for output in session.get_outputs()]
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs))))  # noqa: B905 - Python 3.9
+        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs))))
 
     def __enter__(self) -> Self:
         return self

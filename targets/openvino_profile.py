@@ -49,7 +49,7 @@ def typical_s(blocks: Sequence[Sequence[int]]) -> float:
     single = [
         now * run - before * (run - 1)
         for block in blocks
-        for run, (before, now) in enumerate(zip(block, block[1:]), start=2)  # noqa: B905, RUF007 - Python 3.9 has neither
+        for run, (before, now) in enumerate(zip(block, block[1:]), start=2)
         if run > WARMUP
     ]
     means = [

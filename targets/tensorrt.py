@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
-
-from export.errors import EnvironmentFailure, InputError, SecurityError, UnsupportedError
+from export.errors import EnvironmentFailure, UnsupportedError
 from export.model import OnnxModel, TensorSpec
 from targets import cuda
-from targets.base import FP32, Arrays, Engine, Profile, Scheme
-from targets.tensorrt_builder import build_plan, in_fp16
-from targets.tensorrt_profile import collecting_profiler, read_layers
+from targets.base import FP32, Engine, Profile, Scheme
+from targets.tensorrt_builder import AHEAD_OF_TIME, CAPABILITIES, BuildSettings
+from targets.tensorrt_cache import cache_file
+from targets.tensorrt_plan import PLAN, SOURCE, checked_plan, deserialised, foreign, make_plan, rebuild, rebuilt
+from targets.tensorrt_profile import operators_by_precision
+from targets.tensorrt_session import TensorRtSession
+
+if TYPE_CHECKING:
+    import numpy as np
 
 INSTALL = "pip install 'edge-compress[tensorrt]'"
-CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
-"""What TensorRT-RTX 1.7 builds for without a GPU."""
+INSTALL_FULL = "pip install tensorrt-cu12 --extra-index-url https://pypi.nvidia.com (Jetson: it comes with JetPack)"
 
 Range = tuple[int, int, int]
 """Smallest, usual and largest extent of a dynamic axis."""
@@ -35,18 +35,24 @@ class TensorRt:
     """Both providers take the same fields and the same models; both build strongly typed networks.
 
     Args:
-        compute_capabilities: of the GPUs that an engine of `tensorrt_rtx` is for; `tensorrt` builds for the one present.
+        provider: `tensorrt` builds beside a GPU for that GPU, `tensorrt-rtx` ahead of time for `compute_capabilities`;
+            `auto` takes the first where it is installed and has a GPU, else the second.
+        compute_capabilities: of the GPUs that an engine of `tensorrt-rtx` is for; `tensorrt` builds for the one present.
         workspace_mb: GPU memory that a layer may use for scratch, in MiB.
         axes: for each dynamic axis by its name its smallest, usual and largest extent.
         other_axes: the same for the dynamic axes not named in `axes`.
+        cache: keep in the user's cache folder what one build or session saves the next: `tensorrt`'s timings of layers,
+            the kernels that `tensorrt-rtx` compiles on the device.
     """
 
     name: ClassVar[str] = "tensorrt"
 
+    provider: Literal["auto", "tensorrt", "tensorrt-rtx"] = "auto"
     compute_capabilities: tuple[str, ...] = ("8.6", "8.9")
     workspace_mb: int = 1024
     axes: Mapping[str, Range] = field(default_factory=lambda: {"batch": (1, 1, 32)})
     other_axes: Range = (1, 64, 128)
+    cache: bool = True
 
     def __post_init__(self) -> None:
         wrong = [found for found in self.compute_capabilities if found not in CAPABILITIES]
@@ -61,10 +67,20 @@ class TensorRt:
 
     @classmethod
     def runtime_module(cls) -> str:
-        return _provider_name() or "tensorrt"
+        return _installed("auto") or "tensorrt"
 
     def unavailable(self) -> str | None:
-        return None if _provider_name() else f"neither tensorrt (with a GPU) nor tensorrt-rtx found; {INSTALL}"
+        if _installed(self.provider):
+            return None
+        if self.provider == "auto":
+            return f"neither tensorrt (with a GPU) nor tensorrt-rtx found; {INSTALL}"
+        if self.provider == "tensorrt-rtx":
+            return f"provider tensorrt-rtx is not installed; {INSTALL}"
+        if not find_spec("tensorrt"):
+            return f"provider tensorrt is not installed; {INSTALL_FULL}"
+        return (
+            f"provider tensorrt builds beside a GPU alone: {cuda.no_gpu()}; name provider: tensorrt-rtx to build ahead"
+        )
 
     def cannot_run(self) -> str | None:
         return self.unavailable() or cuda.no_gpu()
@@ -72,9 +88,10 @@ class TensorRt:
     def schemes(self, model: OnnxModel | None = None) -> Sequence[Scheme]:
         """FP16 first: TensorRT-RTX lists INT8 for weight-only products alone; the full TensorRT runs it fast.
 
-        ResNet-56 takes 2.2 MB in FP16 and 9.3 MB in INT8 with TensorRT-RTX 1.7.
+        ResNet-56 takes 2.5 MB in FP16 and BF16, 9.3 MB in INT8 with TensorRT-RTX 1.7. BF16 needs compute capability 8.0.
         """
         fp16 = Scheme("fp16", "fp16", why="half the bytes, on the tensor cores of every GPU since Turing")
+        bf16 = Scheme("bf16", "bf16", why="half the bytes with FP32's range, for values that FP16 cannot hold")
         int8 = Scheme(
             "int8",
             "int8",
@@ -86,23 +103,21 @@ class TensorRt:
             bias_correction=True,
             why="signed and symmetric, bias in float: the only Q/DQ form that TensorRT's parser takes",
         )
-        return (fp16, int8, FP32)
+        return (fp16, bf16, int8, FP32) if self._has_bf16() else (fp16, int8, FP32)
 
     def compile(self, model: OnnxModel, scheme: Scheme, out: Path) -> Engine:
         """Write model.engine and, to build it again elsewhere, the model.onnx it comes from."""
-        import onnx
-
         start = time.perf_counter()
-        trt = import_module(self._provider())
-        proto = in_fp16(model.proto()) if scheme.precision == "fp16" else model.proto()
+        trt = import_module(self._module())
+        settings = BuildSettings(self._profile(model), self.workspace_mb, self.compute_capabilities)
         try:
-            plan = build_plan(trt, proto, self._profile(model), self.workspace_mb, self.compute_capabilities)
+            source = _typed(model, scheme)
+            plan, recorded = make_plan(trt, source, settings, self.cache)
         except UnsupportedError as error:
             raise UnsupportedError(f"tensorrt, scheme '{scheme.name}': {error}") from error
-        path, source = out / "model.engine", out / "model.onnx"
+        path = out / PLAN
         path.write_bytes(plan)
-        onnx.save(proto, source)
-        built_for = list(self.compute_capabilities) if trt.__name__ == "tensorrt_rtx" else [cuda.compute_capability()]
+        (out / SOURCE).write_bytes(source)
         return Engine(
             target=self.name,
             scheme=scheme.name,
@@ -111,49 +126,50 @@ class TensorRt:
             inputs=model.inputs,
             outputs=model.outputs,
             build_s=time.perf_counter() - start,
-            settings={
-                "provider": trt.__name__,
-                "version": trt.__version__,
-                "compute_capabilities": built_for,
-                "sha256": hashlib.sha256(plan).hexdigest(),
-            },
+            operators=operators_by_precision(recorded["layers"]),
+            settings=recorded,
         )
 
+    def rebuild(self, engine: Engine, out: Path) -> Engine:
+        """The engine for the GPU here, in the existing folder `out`, from the model.onnx beside it; see tensorrt_plan."""
+        return rebuild(engine, import_module(self._module_for(engine)), out)
+
     def load(self, engine: Engine, threads: int) -> TensorRtSession:
-        """Open the engine on the first GPU; `threads` has no meaning there."""
-        return TensorRtSession(self._open(engine), engine)
+        """Open the engine on the first GPU; `threads` has no meaning there.
+
+        One that was built for another GPU or version is built again first, once on a machine.
+        """
+        [session] = self._sessions(engine, 1)
+        return session
 
     def load_concurrent(self, engine: Engine, threads: int) -> Sequence[TensorRtSession]:
         """Two contexts of one engine, each on a stream of its own: one copies while the other computes.
 
-        Written from NVIDIA's documentation, not yet run on a GPU. The device's memory holds the buffers twice.
+        The device's memory holds the buffers twice.
         """
-        shared = self._open(engine)
-        return [TensorRtSession(shared, engine) for _ in range(2)]
+        return self._sessions(engine, 2)
 
     def profile(self, engine: Engine, inputs: Mapping[str, np.ndarray], threads: int, runs: int) -> Profile:
-        """By TensorRT's own profiler; written from NVIDIA's documentation, not yet run on a GPU."""
+        """By TensorRT's own profiler."""
         reason = self.cannot_run()
         if reason:
             raise UnsupportedError(f"tensorrt: cannot profile {engine.path.name}: {reason}")
         with self.load(engine, threads) as session:
-            return session.profile(import_module(self._provider()), inputs, runs)
+            return session.profile(import_module(self._module_for(engine)), inputs, runs)
 
-    def _open(self, engine: Engine) -> Any:
-        """The deserialised engine."""
-        reason = self.cannot_run()
-        if reason:
+    def _sessions(self, engine: Engine, count: int) -> list[TensorRtSession]:
+        if reason := self.cannot_run():
             raise EnvironmentFailure(f"{engine.path.name}: {reason}")
-        trt = import_module(self._provider())
-        plan = engine.path.read_bytes()
-        refuse_foreign(engine, plan, trt.__name__, trt.__version__, cuda.compute_capability())
-        runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
-        deserialised = runtime.deserialize_cuda_engine(plan)
-        if deserialised is None:
-            raise EnvironmentFailure(
-                f"{engine.path.name}: {trt.__name__} cannot load it; build it again on this machine"
-            )
-        return deserialised
+        plan = checked_plan(engine)
+        trt, capability = import_module(self._module_for(engine)), cuda.compute_capability()
+        if foreign(engine.settings, trt.__name__, trt.__version__, capability):
+            engine = rebuilt(engine, trt)
+            plan = checked_plan(engine)
+        kernels = None
+        if engine.settings["cache"] and trt.__name__ == AHEAD_OF_TIME:
+            kernels = cache_file("kernels", engine.settings["sha256"], capability, cuda.device_name())
+        shared = deserialised(trt, plan, engine.path.name)
+        return [TensorRtSession(trt, shared, engine, kernels) for _ in range(count)]
 
     def _profile(self, model: OnnxModel) -> dict[str, tuple[tuple[int, ...], ...]]:
         """For each input with a dynamic axis its smallest, usual and largest shape."""
@@ -161,97 +177,21 @@ class TensorRt:
         sizes = [{axis: extents[position] for axis, extents in ranges.items()} for position in range(3)]
         return {spec.name: tuple(map(spec.concrete, sizes)) for spec in model.inputs if _dynamic_axes(spec)}
 
-    def _provider(self) -> str:
-        name = _provider_name()
+    def _has_bf16(self) -> bool:
+        ahead = _installed(self.provider) != "tensorrt"
+        capabilities = self.compute_capabilities if ahead else (cuda.compute_capability(),)
+        return all(int(capability.partition(".")[0]) >= 8 for capability in capabilities)
+
+    def _module(self) -> str:
+        name = _installed(self.provider)
         if name is None:
             raise EnvironmentFailure(f"tensorrt: {self.unavailable()}")
         return name
 
-
-class TensorRtSession:
-    """One execution context on one stream; device buffers stay between runs and grow when a shape does."""
-
-    def __init__(self, deserialised: Any, engine: Engine) -> None:
-        self._stream = cuda.Stream()
-        self._engine = deserialised
-        self._context = self._engine.create_execution_context()
-        self._inputs, self._outputs = engine.inputs, engine.outputs
-        self._buffers = {spec.name: cuda.Buffer() for spec in (*self._inputs, *self._outputs)}
-
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        self._stream.use()
-        held = {spec.name: np.ascontiguousarray(inputs[spec.name], spec.dtype) for spec in self._inputs}
-        for name, array in held.items():
-            if not self._context.set_input_shape(name, array.shape):
-                raise InputError(f"tensorrt: input '{name}': found shape {array.shape}, outside the engine's profile")
-            self._stream.upload(array, self._bind(name, array.nbytes))
-        results = {spec.name: np.empty(self._shape(spec), spec.dtype) for spec in self._outputs}
-        for name, array in results.items():
-            self._bind(name, array.nbytes)
-        if not self._context.execute_async_v3(self._stream.handle):
-            raise EnvironmentFailure("tensorrt: the GPU refused to run the engine; see nvidia-smi")
-        for name, array in results.items():
-            self._stream.download(self._buffers[name].of(array.nbytes), array)
-        self._stream.wait()
-        return results
-
-    def profile(self, trt: Any, inputs: Mapping[str, np.ndarray], runs: int) -> Profile:
-        """The call includes the copies to and from the device, the layers do not."""
-        taken = []
-        for _ in range(max(2, runs // 10) + runs):
-            start = time.perf_counter()
-            self.run(inputs)
-            taken.append(time.perf_counter() - start)
-        profiler = collecting_profiler(trt)
-        self._context.profiler = profiler
-        for _ in range(runs):
-            self.run(inputs)
-        inspector = self._engine.create_engine_inspector()
-        inspector.execution_context = self._context
-        layers = read_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON), profiler.times_ms)
-        return Profile(layers, median(taken[-runs:]))
-
-    def _bind(self, name: str, size_bytes: int) -> int:
-        address = self._buffers[name].of(size_bytes)
-        self._context.set_tensor_address(name, address)
-        return address
-
-    def _shape(self, spec: TensorSpec) -> tuple[int, ...]:
-        return tuple(self._context.get_tensor_shape(spec.name))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        del self._context, self._engine
-        for buffer in self._buffers.values():
-            buffer.close()
-        self._stream.close()
-
-
-def refuse_foreign(engine: Engine, plan: bytes, provider: str, version: str, capability: str) -> None:
-    """A plan is machine code: it is deserialised only where it was built for, and only unchanged.
-
-    Raises:
-        SecurityError: if the bytes are not those that were recorded, or were built by another version or for other GPUs.
-    """
-    settings = engine.settings
-    if hashlib.sha256(plan).hexdigest() != settings["sha256"]:
-        raise SecurityError(
-            f"{engine.path.name}: its sha256 is not the recorded one; build it again from its model.onnx"
-        )
-    if (settings["provider"], settings["version"]) != (provider, version):
-        raise SecurityError(
-            f"{engine.path.name}: built by {settings['provider']} {settings['version']}, found {provider} {version}; "
-            "build it again from its model.onnx"
-        )
-    if capability not in settings["compute_capabilities"]:
-        raise SecurityError(
-            f"{engine.path.name}: built for compute capability {', '.join(settings['compute_capabilities'])}, "
-            f"this GPU has {capability}; build it again from its model.onnx"
-        )
+    def _module_for(self, engine: Engine) -> str:
+        """The module that built it, where it is installed; else the one there is, which builds it again."""
+        recorded = str(engine.settings["provider"])
+        return recorded if recorded in ("tensorrt", AHEAD_OF_TIME) and find_spec(recorded) else self._module()
 
 
 def _dynamic_axes(spec: TensorSpec) -> list[str]:
@@ -263,7 +203,21 @@ def _check_range(where: str, extents: Range) -> None:
         raise ValueError(f"{where}: found {list(extents)}, allowed: [smallest, usual, largest], rising, from 1")
 
 
-def _provider_name() -> str | None:
-    if find_spec("tensorrt") and cuda.no_gpu() is None:
+def _typed(model: OnnxModel, scheme: Scheme) -> bytes:
+    """The model in the scheme's types: what an engine is built from, and what lies beside it."""
+    from targets.tensorrt_precision import in_bf16, in_fp16
+    from targets.tensorrt_rules import check_rules
+
+    proto = model.proto()
+    if scheme.precision in ("fp16", "bf16"):
+        proto = in_fp16(proto) if scheme.precision == "fp16" else in_bf16(proto)
+    check_rules(proto)
+    return bytes(proto.SerializeToString())
+
+
+def _installed(provider: str) -> str | None:
+    """The module that a provider is here; None if it cannot build here."""
+    full = provider != "tensorrt-rtx" and find_spec("tensorrt") is not None and cuda.no_gpu() is None
+    if full:
         return "tensorrt"
-    return "tensorrt_rtx" if find_spec("tensorrt_rtx") else None
+    return AHEAD_OF_TIME if provider != "tensorrt" and find_spec(AHEAD_OF_TIME) else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -40,6 +41,21 @@ def read_layers(information: str, times_ms: Mapping[str, Sequence[float]]) -> tu
     layers = json.loads(information).get("Layers", [])
     details = {layer["Name"]: layer for layer in layers if isinstance(layer, dict)}
     return tuple(_layer(name, 1e-3 * median(taken), details.get(name, {})) for name, taken in times_ms.items())
+
+
+def engine_layers(trt: Any, engine: Any) -> list[dict[str, str]]:
+    """Name, kind and precision of every layer of a deserialised engine, in the order of execution; plain JSON."""
+    information = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    told = [
+        each if isinstance(each, dict) else {"Name": str(each)} for each in json.loads(information).get("Layers", [])
+    ]
+    layers = [_layer(each["Name"], 0.0, each) for each in told]
+    return [{"name": each.name, "operator": each.operator, "precision": each.precision} for each in layers]
+
+
+def operators_by_precision(layers: Iterable[Mapping[str, str]]) -> dict[str, int]:
+    """How many layers run in each precision."""
+    return dict(Counter(layer["precision"] for layer in layers))
 
 
 def _layer(name: str, time_s: float, told: Mapping[str, Any]) -> LayerTime:
