@@ -21,6 +21,9 @@ def pack(
         Path | None,
         typer.Option("--out", "-o", help="The bundle: NAME.compress, or a folder.", show_default="RUN-TARGET.compress"),
     ] = None,
+    platform: Annotated[
+        str | None, typer.Option(help="amd64 or arm64, of onnxruntime_mobile.", show_default="what was measured")
+    ] = None,
     anyway: Annotated[bool, typer.Option("--anyway", help="Pack what the report rejects, too.")] = False,
     sign: Annotated[
         Path | None, typer.Option(help="Sign with this private key (PEM, elliptic curve).", metavar="KEY")
@@ -31,7 +34,7 @@ def pack(
     from compress.pack.told import packed_lines
 
     place = out or Path(f"{run.resolve().name}-{target}.compress")
-    made = make(run, target, place, anyway=anyway, key=sign)
+    made = make(run, target, place, platform=platform, anyway=anyway, key=sign)
     for line in packed_lines(made):
         typer.echo(line)
 

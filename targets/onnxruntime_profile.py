@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 
@@ -20,7 +20,7 @@ _IDLE = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
 _TYPES = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16", "uint8": "int8", "int8": "int8"}
 
 Shape = tuple[int, ...]
-Constants = Mapping[str, Sequence[Shape | None]]
+Constants = Mapping[str, Sequence[Optional[Shape]]]
 """For each node of the optimised graph by its name: the shape of each input that is a constant, None for the others."""
 
 

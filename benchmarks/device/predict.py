@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.device.selftest import engine_of
+from benchmarks.device.selftest import engine_of, loaded
 from benchmarks.images import read_image
 from benchmarks.preprocessing import ImagePreprocessing, from_json
 from benchmarks.wordpiece import load_tokenizer
@@ -46,7 +46,7 @@ def predict(manifest: Manifest, folder: Path, given: str, threads: int = 1) -> l
     else:
         tokenize, padding = load_tokenizer(folder / recipe.tokenizer)
         inputs = recipe.inputs(tokenize(given, recipe.longest), padding)
-    with target.load(engine, threads) as session:
+    with loaded(target, engine, threads) as session:
         logits = next(iter(session.run(inputs).values()))
     return guesses(np.asarray(logits), manifest.class_names)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.device.golden import Sample, golden_samples
+from benchmarks.worker import first_line
 from export.bundle.manifest import Manifest
-from export.errors import EnvironmentFailure, UnsupportedError
+from export.errors import CompressError, EnvironmentFailure, UnsupportedError
 from targets import TARGETS, Engine, Session, Target, target_class
 from targets.isa import architecture
 
@@ -51,9 +53,8 @@ def selftest(manifest: Manifest, folder: Path, threads: int = 1) -> Selftest:
     samples = golden_samples(manifest, folder)
     __import__(type(target).runtime_module())
     start = time.perf_counter()
-    session = target.load(engine, threads)
-    load_s = time.perf_counter() - start
-    with session:
+    with loaded(target, engine, threads) as session:
+        load_s = time.perf_counter() - start
         taken, answers = zip(*(_timed(session, inputs) for inputs, _ in samples))
     findings, closest = compared(samples, answers, manifest.golden.tolerance)
     following = float(np.median(taken[1:])) if len(taken) > 1 else taken[0]
@@ -80,6 +81,24 @@ def engine_of(manifest: Manifest, folder: Path) -> tuple[Target, Engine]:
     if reason is not None:
         raise EnvironmentFailure(f"{reason.partition(';')[0]}; pip install '{runtime.package}>={runtime.minimum}'")
     return target, Engine.from_json(manifest.engine, folder)
+
+
+@contextmanager
+def loaded(target: Target, engine: Engine, threads: int) -> Iterator[Session]:
+    """The engine's session; whatever the runtime raises becomes one sentence.
+
+    Raises:
+        CompressError: what the target raised, or UnsupportedError with the runtime's first line.
+    """
+    try:
+        with target.load(engine, threads) as session:
+            yield session
+    except CompressError:
+        raise
+    except Exception as error:  # the boundary to a vendor's runtime
+        raise UnsupportedError(
+            f"{engine.target}: the runtime refuses the engine or its inputs: {first_line(error)}"
+        ) from error
 
 
 def compared(

@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from compress import __version__
 from compress.pack import golden
 from compress.pack.kept import TOKENIZER, Kept, read_kept
 from compress.pack.private import check_private
-from compress.pack.runner import runner
+from compress.pack.runner import make_runner
 from compress.run_directory import sha256_of
 from export.bundle.archive import write_archive
 from export.bundle.manifest import FILE, SIGNATURE, SUMS, FileEntry, Manifest, Runtime
@@ -45,12 +45,16 @@ class Packed:
         return total - self.model_bytes - self.golden_bytes
 
 
-def pack(run: Path, target: str, out: Path, *, anyway: bool = False, key: Path | None = None) -> Packed:
+def pack(
+    run: Path, target: str, out: Path, *, platform: str | None = None, anyway: bool = False, key: Path | None = None
+) -> Packed:
     """Pack what a run ships for a target.
 
     Args:
         run: the folder of a finished run.
         out: the bundle: a file, or a folder where the name ends with no suffix or exists as an empty folder.
+        platform: processor family of the device, where the target made a file for several ("arm64"); by default the one
+            that was measured.
         anyway: pack what the report rejects, too.
         key: private key to sign with.
 
@@ -65,7 +69,7 @@ def pack(run: Path, target: str, out: Path, *, anyway: bool = False, key: Path |
     if out.exists():
         raise InputError(f"{out}: is there already; give another -o, or remove it")
     with tempfile.TemporaryDirectory(prefix="compress-") as scratch:
-        files, manifest = _collected(report, row, kept, folder, engine, Path(scratch))
+        files, manifest = _collected(report, row, kept, folder, engine, platform, Path(scratch))
         check_private(files)
         _write(files, manifest, out, Path(scratch), key)
     sizes = {name: entry.size_bytes for name, entry in manifest.files.items()}
@@ -103,21 +107,23 @@ def _artifact(run: Path, row: Row) -> tuple[Path, Engine]:
 
 
 def _collected(
-    report: Report, row: Row, kept: Kept, folder: Path, engine: Engine, scratch: Path
+    report: Report, row: Row, kept: Kept, folder: Path, engine: Engine, platform: str | None, scratch: Path
 ) -> tuple[dict[str, Path], Manifest]:
     """All files but the manifest, by their names in the bundle, and the manifest."""
     target, source = target_class(engine.target)(), folder / "model.onnx"
+    answers = golden.answered(target, engine, source, kept.golden)
+    precision = next((each.precision for each in _schemes(target) if engine.scheme.startswith(each.name)), "int8")
+    engine = _for_platform(engine, platform)
     shipped = [*engine.files, *([source] if engine.target == "tensorrt" else [])]
     files = {f"{MODEL}/{file.relative_to(folder).as_posix()}": file for file in shipped}
-    answers = golden.answered(target, engine, source, kept.golden)
-    precision = next(scheme.precision for scheme in _schemes(target) if engine.scheme.startswith(scheme.name))
     told, arrays = golden.written(kept.golden, answers, precision, scratch)
     files |= arrays
     if kept.tokenizer is not None:
         files[TOKENIZER] = kept.tokenizer
     files[RUNNER] = scratch / RUNNER
-    files[RUNNER].write_bytes(runner(engine.target))
+    files[RUNNER].write_bytes(make_runner(engine.target))
     value = engine.to_json(folder)
+    value.pop("facts", None)
     value |= {"path": f"{MODEL}/{value['path']}", "files": [f"{MODEL}/{name}" for name in value["files"]]}
     score = row.evaluation
     manifest = Manifest(
@@ -149,6 +155,26 @@ def _collected(
         files={name: FileEntry(sha256_of(path), path.stat().st_size) for name, path in sorted(files.items())},
     )
     return files, manifest
+
+
+def _for_platform(engine: Engine, platform: str | None) -> Engine:
+    """The engine with the one file that was made for a processor family; by default the family that was measured.
+
+    Raises:
+        InputError: if no file was made for it.
+    """
+    settings = dict(engine.settings)
+    own, others = settings.get("platform"), dict(settings.pop("also_for", {}))
+    if platform in (None, own):
+        return replace(engine, settings=settings)
+    if platform not in others:
+        known = ", ".join([str(own), *others]) if own else "none but that of this machine"
+        raise InputError(
+            f"--platform: the run holds no file for '{platform}'; it does for {known}. "
+            f"Add also_for: [{platform}] to the target onnxruntime_mobile and run again"
+        )
+    path = engine.path.with_name(others[platform])
+    return replace(engine, path=path, files=(path,), settings=settings | {"platform": platform})
 
 
 def _schemes(target: Target) -> list[Any]:

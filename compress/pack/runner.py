@@ -30,7 +30,7 @@ sys.exit(main())
 """
 
 
-def runner(target: str) -> bytes:
+def make_runner(target: str) -> bytes:
     """The archive's bytes, the same for the same sources.
 
     The modules lie together in an archive of their own, uncompressed, and are compressed as one: 37 kB instead of 53.
