@@ -28,6 +28,7 @@ class ImagePreprocessing:
         channels: "RGB", or "L" for grey.
         scale: of the values from 0 to 255.
         mean, std: one for each channel, of the scaled values.
+        fused: the model does scale, mean and std itself, and takes pixels, uint8 (1, height, width, channels).
     """
 
     input: str
@@ -37,6 +38,7 @@ class ImagePreprocessing:
     scale: float = 1 / 255
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    fused: bool = False
 
     def __post_init__(self) -> None:
         if self.channels not in ("RGB", "L"):
@@ -56,6 +58,8 @@ class ImagePreprocessing:
         """The model's input for an image, uint8 of shape (height, width, 3), or (height, width) for grey."""
         if self.size is not None:
             pixels = self._fitted(pixels, self.size)
+        if self.fused:
+            return {self.input: np.ascontiguousarray(pixels.reshape(1, *pixels.shape[:2], -1))}
         scaled = pixels.reshape(*pixels.shape[:2], -1).astype(np.float32) * np.float32(self.scale)
         values: np.ndarray = (scaled - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return {self.input: np.ascontiguousarray(values.transpose(2, 0, 1)[None])}

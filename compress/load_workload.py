@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from compress.from_pixels import from_pixels
 from compress.recipe import Recipe
 from compress.workload import Batches, TensorBatches, Workload, to_numpy
 from export.calling import call
@@ -53,7 +54,8 @@ def load_workload(recipe: Recipe) -> Workload:
     _check_student(workload, recipe, where)
     for name in ("train", "validation", "calibration", "evaluation"):
         _check_batches(workload, name, where)
-    return with_validation(workload, where)
+    workload = with_validation(workload, where)
+    return from_pixels(workload, where) if recipe.export.fuse_preprocessing else workload
 
 
 def with_validation(workload: Workload, where: str) -> Workload:

@@ -31,6 +31,8 @@ class Export:
     opset: int = 18
     tolerance: float = 1e-3
     """Largest difference allowed, relative to the largest absolute output of the original."""
+    fuse_preprocessing: bool = False
+    """The exported model takes 8-bit pixels (batch, height, width, channels); needs the workload's preprocessing."""
 
     def __post_init__(self) -> None:
         _require(17 <= self.opset <= 23, f"opset must be from 17 to 23, found {self.opset}")

@@ -17,6 +17,7 @@ from compress.distill.lesson import AnswerLoss, Hints, Lesson, Weights
 from compress.distill.losses import as_logits, kd_loss
 from compress.distill.teacher import Teacher
 from compress.evaluate import evaluate
+from compress.samples import first_pass
 from compress.step import StepContext, StepResult
 from compress.training import Epoch, Schedule, Training, assist, processes, train
 from compress.training.mixup import check_mixable
@@ -132,7 +133,7 @@ class Distill:
         if self.taught:
             _check_outputs(model, context.teacher, workload)
         if self.mixup:
-            check_mixable(workload.example_inputs)
+            check_mixable(next(iter(first_pass(workload.train)))[0])
         before = _validation(model, workload)
         epochs = self._train(model, context, "distill")
         facts = {

@@ -167,12 +167,15 @@ def _session(onnx: Path) -> Any:
 
 
 def _fits(session: Any, inputs: Mapping[str, Tensor]) -> bool:
-    """Whether the ONNX model takes inputs of these sizes: an axis that the workload does not name is fixed in it."""
-    wanted = {entry.name: entry.shape for entry in session.get_inputs()}
+    """Whether the ONNX model takes inputs of these sizes and types: an axis that the workload does not name is fixed in it,
+    and one that takes pixels is not for the floats of training."""
+    wanted = {entry.name: entry for entry in session.get_inputs()}
     return wanted.keys() == inputs.keys() and all(
-        isinstance(size, str) or size == found
-        for name, shape in wanted.items()
-        for size, found in zip(shape, inputs[name].shape, strict=True)
+        (entry.type == "tensor(float)") == (inputs[name].dtype == torch.float32)
+        and all(
+            isinstance(size, str) or size == found for size, found in zip(entry.shape, inputs[name].shape, strict=True)
+        )
+        for name, entry in wanted.items()
     )
 
 

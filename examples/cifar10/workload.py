@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from cifar_images import augment, normalise, read_images
+from cifar_images import MEAN, SIDE, STD, augment, normalise, read_images
 from cifar_mobilenet import CifarMobileNet
 from cifar_resnet import CifarResNet
 from safetensors import safe_open
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.metrics import Accuracy
+from benchmarks.preprocessing import ImagePreprocessing
 from compress.checkpoint import load_weights
 from compress.workload import TensorBatches, Workload
 from export.errors import InputError
@@ -37,7 +38,9 @@ def resnet(*, data: str, weights: str, depth: int = 56, batch_size: int = 128) -
     """
     model = CifarResNet(_known(depth))
     load_weights(model, _existing(Path(weights), depth))
-    return _workload(model, data, batch_size, BASELINES[depth])
+    return _workload(
+        model, data, batch_size, BASELINES[depth], "BSD-2-Clause (weights of akamaster/pytorch_resnet_cifar10)"
+    )
 
 
 def mobilenet(*, data: str, weights: str, batch_size: int = 128) -> Workload:
@@ -61,7 +64,9 @@ def mobilenet(*, data: str, weights: str, batch_size: int = 128) -> Workload:
     return _workload(model, data, batch_size, None if stated is None else float(stated))
 
 
-def _workload(model: nn.Module, data: str, batch_size: int, baseline: float | None) -> Workload:
+def _workload(
+    model: nn.Module, data: str, batch_size: int, baseline: float | None, licence: str | None = None
+) -> Workload:
     train, validation, calibration = training_splits(*read_images(Path(data), "train"), batch_size)
     return Workload(
         model=model.eval(),
@@ -76,6 +81,10 @@ def _workload(model: nn.Module, data: str, batch_size: int, baseline: float | No
         class_names=CLASSES,
         baseline=baseline,
         baseline_tolerance=0.0002,
+        preprocessing=ImagePreprocessing(
+            "image", size=(SIDE, SIDE), mean=tuple(MEAN.flatten().tolist()), std=tuple(STD.flatten().tolist())
+        ),
+        licence=licence,
     )
 
 

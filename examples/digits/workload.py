@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.metrics import Accuracy
+from benchmarks.preprocessing import ImagePreprocessing
 from compress.checkpoint import load_weights
 from compress.workload import TensorBatches, Workload
 from export.errors import InputError
@@ -48,6 +49,8 @@ def digits(*, checkpoint: str = "digits.safetensors", batch_size: int = 64) -> W
         class_names=tuple("0123456789"),
         baseline=BASELINE,
         baseline_tolerance=0.002,
+        preprocessing=ImagePreprocessing("image", size=(32, 32), channels="L"),
+        licence="Apache-2.0 (weights); the digits are UCI's, CC BY 4.0",
     )
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from minilm import minilm, package_folder
 from safetensors import safe_open
-from sentences import encode, load_tokenizer, read_batches, trim
+from sentences import LONGEST, encode, load_tokenizer, read_batches, trim
 from torch.nn import functional
 
 from benchmarks.metrics import Accuracy
+from benchmarks.preprocessing import TextPreprocessing
 from compress.checkpoint import load_weights
 from compress.workload import TensorBatches, Workload
 from export.errors import InputError
@@ -46,6 +47,7 @@ def sst2(*, data: str, weights: str, batch_size: int = 32) -> Workload:
         class_names=("negative", "positive"),
         baseline=_stated_accuracy(path),
         baseline_tolerance=0.002,
+        preprocessing=TextPreprocessing(str(package_folder() / "tokenizer.json"), longest=LONGEST),
     )
 
 
