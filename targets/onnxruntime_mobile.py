@@ -126,8 +126,10 @@ class OnnxRuntimeMobile:
 
     def _static(self) -> Scheme:
         if self.family == "arm64":
+            # Zero point 0 would halve the range of what a ReLU leaves and keep the ReLU as a float operator: ResNet-56
+            # then changes 2.88 % of its predictions instead of 0.60 %, with 65 float operators instead of 10.
             why = "signed by signed INT8, which ARM's dot products take"
-            return replace(_STATIC, activations="int8", symmetric_activations=True, why=why)
+            return replace(_STATIC, activations="int8", why=why)
         why = "unsigned by signed INT8: signed activations are slower than FP32 on x86"
         return replace(_STATIC, reduce_range=self._saturates(), why=why)
 

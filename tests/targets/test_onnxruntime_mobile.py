@@ -37,6 +37,16 @@ def test_weights_lose_a_bit_only_where_sums_would_saturate(monkeypatch: pytest.M
     assert (arm["int8"].activations, arm["int8"].reduce_range) == ("int8", False)
 
 
+def test_arm_runs_as_little_in_float_as_x86(tmp_path: Path) -> None:
+    """A ReLU vanishes into the range of 8-bit numbers only where that begins at zero."""
+    model, counts = networks.convolutional(tmp_path / "model-in.onnx"), []
+    for target in (OnnxRuntimeMobile("arm64"), OnnxRuntimeMobile("amd64")):
+        scheme = next(scheme for scheme in target.schemes(model) if scheme.name == "int8")
+        quantized = quantize_model(model, [networks.images(8)], scheme, tmp_path / "quantized.onnx")
+        counts.append(target.compile(quantized, scheme, tmp_path).operators)
+    assert counts[0] == counts[1]
+
+
 def test_int8_kernels_are_counted(tmp_path: Path) -> None:
     target = OnnxRuntimeMobile()
     for make, inputs in ((networks.convolutional, networks.images), (networks.attention, networks.sentences)):
