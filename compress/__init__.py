@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from benchmarks.metrics import F1, Accuracy, Metric, TopK
+    from benchmarks.preprocessing import ImagePreprocessing, TextPreprocessing
     from benchmarks.report import Report
     from compress.checkpoint import load_weights
     from compress.pipeline import run
@@ -23,9 +24,11 @@ _PLACES = {
     "Batches": "compress.workload",
     "CompressError": "export.errors",
     "F1": "benchmarks.metrics",
+    "ImagePreprocessing": "benchmarks.preprocessing",
     "Metric": "benchmarks.metrics",
     "Report": "benchmarks.report",
     "TensorBatches": "compress.workload",
+    "TextPreprocessing": "benchmarks.preprocessing",
     "TopK": "benchmarks.metrics",
     "Workload": "compress.workload",
     "load_weights": "compress.checkpoint",
@@ -37,9 +40,11 @@ __all__ = [
     "Accuracy",
     "Batches",
     "CompressError",
+    "ImagePreprocessing",
     "Metric",
     "Report",
     "TensorBatches",
+    "TextPreprocessing",
     "TopK",
     "Workload",
     "__version__",
