@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 INSTALL = "pip install 'edge-compress[tensorrt]'"
-INSTALL_FULL = "pip install tensorrt-cu12 --extra-index-url https://pypi.nvidia.com (Jetson: it comes with JetPack)"
+INSTALL_FULL = "pip install tensorrt-cu12 from NVIDIA's own package index (Jetson: it comes with JetPack)"
 
 Range = tuple[int, int, int]
 """Smallest, usual and largest extent of a dynamic axis."""
