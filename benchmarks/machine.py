@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.process import memory_bytes
+from benchmarks.sensors import clock_limit_mhz, emulator, temperatures, throttling
 from targets import cuda
 from targets.isa import instruction_sets
 
@@ -48,6 +49,8 @@ def fingerprint(root: Path = ROOT) -> dict[str, Any]:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = {
         "cpu": cpu_model(root),
+        "board": _text(root / "proc/device-tree/model").strip("\0\n ") or None,
+        "emulated_by": emulator(root),
         "architecture": platform.machine(),
         "instruction_sets": sorted(instruction_sets()),
         "cores": usable,
@@ -65,10 +68,16 @@ def fingerprint(root: Path = ROOT) -> dict[str, Any]:
 
 
 def state(root: Path = ROOT) -> dict[str, Any]:
-    """Each core's clock in MHz now, as far as the system tells, and the load of the last minute."""
+    """What the system tells of now: each core's clock in MHz, temperatures, what holds the clocks back, load of a minute."""
     clocks = [clock / 1000 for clock in _integers(_of_cores(root, "scaling_cur_freq"))] or _cpuinfo_clocks(root)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    found = {"clocks_mhz": [round(clock) for clock in clocks] or None, "load_1min": load}
+    found = {
+        "clocks_mhz": [round(clock) for clock in clocks] or None,
+        "clock_limit_mhz": clock_limit_mhz(root),
+        "temperatures_c": temperatures(root) or None,
+        "throttling": throttling(root) or None,
+        "load_1min": load,
+    }
     return {name: value for name, value in found.items() if value is not None}
 
 

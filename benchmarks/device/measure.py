@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.device.golden import golden_samples, pools
+from benchmarks.device.heat import emulation, heat
 from benchmarks.device.selftest import engine_of, selftest
 from benchmarks.latency import CONTROL, Protocol, measure
-from benchmarks.machine import library_versions, machine, state
+from benchmarks.machine import STATE, library_versions, machine, state
 from export.bundle.verify import Bundle
 from export.errors import InputError, QualityError
 from export.progress import Track, silent
@@ -33,7 +34,6 @@ def measured_here(
         QualityError: if the engine does not answer as where it was packed: its times would be of something else.
         InputError: if the engine takes no batch of that size.
     """
-    before = machine()
     tested = selftest(bundle.manifest, folder, protocol.threads)
     if not tested.passed:
         raise QualityError(f"{bundle.path.name}: {tested.findings[0]}; its speed is not measured")
@@ -44,12 +44,16 @@ def measured_here(
         if fixed and fixed != {size}:
             raise InputError(f"--batch {size}: the engine has its batch fixed at {min(fixed)}")
     inputs = {size: [_batch(singles, first, size) for first in range(len(singles))] for size in batch_sizes}
+    before = machine()  # after the selftest: the cores are awake, as they are when the last block ends
     found = measure({MODEL: engine}, inputs, protocol, control=MODEL, track=track)
+    after = state()
     timings, again = found[MODEL].timings, found[CONTROL].timings
     return {
         "schema": SCHEMA,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "label": before.get("board", before["cpu"]),
         "bundle": {"name": bundle.manifest.name, "digest": bundle.digest},
+        "files": {name: bundle.manifest.files[name].sha256 for name in bundle.manifest.engine["files"]},
         "target": engine.target,
         "scheme": engine.scheme,
         "protocol": asdict(protocol),
@@ -58,8 +62,9 @@ def measured_here(
         "footprint": asdict(found[MODEL].footprint),
         "selftest": asdict(tested),
         "findings": list(found[MODEL].findings),
+        "warnings": [*emulation(before), *heat(before[STATE], after)],
         "machine": before,
-        "state_after": state(),
+        "state_after": after,
         "versions": library_versions(),
     }
 

@@ -44,7 +44,7 @@ def bench_lines(found: Mapping[str, Any]) -> Iterable[str]:
             f"batch {size}: median {_ms(latency['median_s'])} a call over {latency['calls']:,} calls; "
             f"A/A {again['value']:.3f} [{again['low']:.3f}, {again['high']:.3f}]"
         )
-    for finding in found["findings"]:
+    for finding in (*found["findings"], *found["warnings"]):
         yield f"warning: {finding}"
 
 
