@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks.machine import STATE
 from benchmarks.render.tables import main_point
@@ -19,13 +19,23 @@ RUNTIME_LIBRARIES: Mapping[str, tuple[str, ...]] = {
 """Target -> the distributions whose version decides its latency; for a target not named here every version does."""
 
 
-def machine_differences(one: Report, other: Report) -> tuple[str, ...]:
+class Measured(Protocol):
+    """What tells on which machine and with which versions it was measured: a run's report, or a device's."""
+
+    @property
+    def machine(self) -> Mapping[str, Any]: ...
+
+    @property
+    def versions(self) -> Mapping[str, str]: ...
+
+
+def machine_differences(one: Measured, other: Measured) -> tuple[str, ...]:
     """What differs between the two machines, in words."""
     lasting = ({key: value for key, value in report.machine.items() if key != STATE} for report in (one, other))
     return tuple(_differing(*lasting))
 
 
-def runtime_differences(one: Report, other: Report, target: str) -> tuple[str, ...]:
+def runtime_differences(one: Measured, other: Measured, target: str) -> tuple[str, ...]:
     """Which libraries that decide a target's latency differ, in words."""
     known = RUNTIME_LIBRARIES.get(target, (*one.versions, *other.versions))
     versions = [{name: report.versions[name] for name in known if name in report.versions} for report in (one, other)]

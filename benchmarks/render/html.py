@@ -15,6 +15,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from benchmarks.comparison.compare import Comparison, shipped_ratios
+from benchmarks.comparison.devices import SideBySide, side_by_side_table
 from benchmarks.comparison.table import comparison_table
 from benchmarks.render.artifact import artifacts_that_ship
 from benchmarks.render.cards import card
@@ -110,6 +111,11 @@ def comparison_html(comparison: Comparison) -> str:
         table=comparison_table(comparison),
         chart=chart_markup(ratio_chart(ratios), "chart-ratios") if ratios else None,
     )
+
+
+def devices_html(found: SideBySide) -> str:
+    """Desk and devices side by side, every machine marked as what it is."""
+    return page_of("devices.html.j2", title=found.title, found=found, table=side_by_side_table(found))
 
 
 def page_of(template: str, **values: Any) -> str:

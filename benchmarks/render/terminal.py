@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from benchmarks.comparison.compare import Comparison
+from benchmarks.comparison.devices import SideBySide, side_by_side_table
 from benchmarks.comparison.table import comparison_table
 from benchmarks.render.claims import control_line, instability, needs, wrong_answers
 from benchmarks.render.given_back import given_back_table
@@ -63,6 +64,21 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         console.print(Text.assemble(("worse: ", "bold red"), sentence))
     if not comparison.worse:
         console.print(Text("Nothing that was compared really got worse.", style="green"))
+
+
+def print_devices(found: SideBySide, console: Console) -> None:
+    """Print desk and devices side by side: what is the same, every figure, what is not compared, and what is wrong."""
+    for sentence in found.same:
+        console.print(Text.assemble(("same artifact: ", "green"), sentence))
+    print_table(side_by_side_table(found), console)
+    console.print()
+    for words, style, sentences in (
+        ("not compared: ", "yellow", found.refusals),
+        ("warning: ", "yellow", found.warnings),
+        ("wrong answers: ", "bold red", found.worse),
+    ):
+        for sentence in sentences:
+            console.print(Text.assemble((words, style), sentence))
 
 
 def print_table(table: Table, console: Console) -> None:
