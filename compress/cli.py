@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import compress
-from compress import cli_device
+from compress import cli_device, cli_measured
 from export.errors import CompressError, EnvironmentFailure
 
 app = typer.Typer(
@@ -134,81 +134,6 @@ def sensitivity(
 
 
 @app.command()
-def compare(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Folders of runs, the first is compared against.", metavar="RUN RUN")
-    ],
-    html: Annotated[Path | None, typer.Option(help="Write the comparison there as HTML.")] = None,
-    across: Annotated[
-        bool, typer.Option("--across", help="Compare latencies between different machines and runtime versions.")
-    ] = False,
-) -> None:
-    """Put the reports of several runs side by side; exit code 5 if something really got worse than in the first."""
-    from rich.console import Console
-
-    from benchmarks.comparison import compare as comparing
-    from benchmarks.render.html import comparison_html
-    from benchmarks.render.terminal import print_comparison
-    from benchmarks.report import Report, write_text_whole
-    from benchmarks.samples_file import read_samples
-    from export.errors import InputError
-
-    if len(runs) < 2:
-        raise InputError(f"compress compare: needs two runs or more, found {len(runs)}")
-    reports = [(str(folder), Report.read(folder)) for folder in runs]
-    samples = {str(folder): read_samples(folder) for folder in runs}
-    comparison = comparing.compare(reports, samples, across=across)
-    print_comparison(comparison, Console())
-    if html is not None:
-        write_text_whole(html, comparison_html(comparison))
-        typer.echo(f"written: {html}")
-    raise typer.Exit(5 if comparison.worse else 0)
-
-
-@app.command()
-def bench(
-    files: Annotated[
-        list[Path], typer.Argument(help="Models: .onnx, .ort, .xml. The first is the reference.", metavar="FILE")
-    ],
-    batch: Annotated[
-        int | None, typer.Option(help="Size of axis 0.", min=1, show_default="1, or what is fixed")
-    ] = None,
-    size: Annotated[list[str] | None, typer.Option(help="Size of another dynamic axis.", metavar="AXIS=N")] = None,
-    on: Annotated[str, typer.Option(help="What .onnx files run on: onnxruntime or openvino.")] = "onnxruntime",
-    threads: Annotated[int, typer.Option(help="Threads of each runtime.", min=1)] = 1,
-    seconds: Annotated[float, typer.Option(help="Measuring time of each model, at most.", min=0.1)] = 20.0,
-    half_width: Annotated[
-        float, typer.Option(help="Of the ratios' 95 % intervals; measuring stops there.", min=0.0001)
-    ] = 0.01,
-    throughput: Annotated[bool, typer.Option("--throughput", help="Samples a second, several at once.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything there as JSON.")] = None,
-) -> None:
-    """Measure any model files side by side, without a recipe."""
-    from rich.console import Console
-
-    from benchmarks.bench import bench as measure_all
-    from benchmarks.bench import line_up
-    from benchmarks.latency import Protocol
-    from compress.bench import axis_sizes, print_bench, write_bench
-    from compress.show import Terminal
-
-    console = Console()
-    lineup = line_up(files, on, batch, axis_sizes(size or ()))
-    protocol = Protocol(
-        threads=threads, seconds=seconds, half_width=half_width, mode="throughput" if throughput else "latency"
-    )
-    with Terminal(console) as show:
-        show.expect(1)
-        with show.unit(f"{len(files)} model{'' if len(files) == 1 else 's'}"):
-            found = measure_all(lineup, protocol, show.track)
-    print_bench(found, console)
-    if json_file is not None:
-        write_bench(found, json_file)
-        typer.echo(f"written: {json_file}")
-    raise typer.Exit(5 if found.unstable or any(row.findings for row in found.rows) else 0)
-
-
-@app.command()
 def explain(
     run: Annotated[Path, typer.Argument(help="A run's folder.", metavar="RUN", show_default=False)],
     target: Annotated[str | None, typer.Option(help="Only this target.", show_default="all")] = None,
@@ -279,7 +204,13 @@ def init(
     typer.echo(f"next: fill in workload.py, then: compress check {folder / 'recipe.yaml'}")
 
 
-for verb in (cli_device.pack, cli_device.verify, cli_device.selftest):
+for verb in (
+    cli_measured.compare,
+    cli_measured.bench,
+    cli_device.pack,
+    cli_device.verify,
+    cli_device.selftest,
+):
     app.command()(verb)
 
 
