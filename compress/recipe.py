@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
-from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from compress import step
 from compress.step import Step
@@ -241,9 +240,11 @@ def _usable(registry: Registry, name: str) -> type[Any]:
         EnvironmentFailure: if it is another distribution's, and cannot be used.
     """
     kind = registry.load(name)
+    if name in registry.builtin:
+        return kind
     try:
-        TypeAdapter(_strict(kind))
-    except (PydanticUserError, PydanticUndefinedAnnotation) as error:
+        TypeAdapter(_strict(kind)).json_schema()
+    except Exception as error:  # the annotations of another's class are evaluated
         reason = str(error).partition("\n")[0]
         raise EnvironmentFailure(f"{registry.kind} '{name}': a field of it cannot be a YAML key: {reason}") from error
     return kind
