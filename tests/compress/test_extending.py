@@ -12,10 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from benchmarks.device.selftest import selftest
 from compress.contract.cases import parametrize
 from compress.engines import of_other
+from compress.explain import explain_run
 from compress.pack import pack
 from compress.pack.runner import make_runner, modules
 from compress.pipeline import run
@@ -107,6 +109,8 @@ def test_a_recipe_runs_another_authors_step_and_target_and_packs_what_ships(site
         (site / "acme_plain-1.0.dist-info" / "entry_points.txt").write_text("")
         with pytest.raises(UnsupportedError, match="the bundle is for target 'plain'; known: openvino"):
             selftest(manifest, folder)
+    explained = explain_run(tmp_path / "run", None, None, Console(quiet=True))
+    assert explained.left_out[0] == "plain: not explained: no target of that name is installed"
 
 
 def test_a_stage_is_kept_under_the_version_of_the_step_that_made_it(site: Path) -> None:
