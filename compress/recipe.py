@@ -121,7 +121,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class _Top:
+class Top:
     """The recipe's top level; steps and targets are looked into one by one."""
 
     name: str
@@ -158,7 +158,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             f"{source.name}: a recipe is a mapping with at least name, workload, steps, targets; found {found}"
         )
     problems: list[str] = []
-    top = _check(_Top, source.value, (), source, problems)
+    top = _check(Top, source.value, (), source, problems)
     steps = _choices(source.value.get("steps"), "steps", step.REGISTRY, source, problems)
     targets = _choices(source.value.get("targets"), "targets", REGISTRY, source, problems)
     settings = {
@@ -168,7 +168,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     problems += _misplaced(source)
     if problems:
         raise InputError("\n".join(problems))
-    assert isinstance(top, _Top)
+    assert isinstance(top, Top)
     quantizers = [each for each in steps if each.kind == "quantize"]
     return Recipe(
         path=path,
@@ -184,56 +184,12 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     )
 
 
-def recipe_schema() -> dict[str, Any]:
-    """The recipe's JSON Schema (draft 2020-12), for editors."""
-    schema = TypeAdapter(_strict(_Top)).json_schema()
-    schema["title"] = "edge-compress recipe"
-    nested: dict[str, Any] = {}
-    for key, kind in (("export", Export), ("benchmark", Benchmark), ("budget", Budget)):
-        schema["properties"][key] = _inline_schema(kind, nested)
-    for key, registry in (("steps", step.REGISTRY), ("targets", REGISTRY)):
-        choices = [
-            {
-                "type": "object",
-                "properties": {name: _class_schema(registry, name, nested)},
-                "required": [name],
-                "additionalProperties": False,
-            }
-            for name in registry.names()
-        ]
-        schema["properties"][key] = {"type": "array", "items": {"anyOf": [*choices, {"enum": registry.names()}]}}
-    schema["properties"]["targets"]["minItems"] = 1
-    if nested:
-        schema["$defs"] = nested
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def _class_schema(registry: Registry, name: str, nested: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a step or target; of one that cannot be used, which nothing satisfies, it says why."""
-    try:
-        return _inline_schema(_usable(registry, name), nested)
-    except EnvironmentFailure as error:
-        return {"not": {}, "description": str(error)}
-
-
-def _inline_schema(kind: type[Any], nested: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a class of settings; those within it go to `nested`, where its references look."""
-    schema = TypeAdapter(_strict(kind)).json_schema()
-    nested.update(schema.pop("$defs", {}))
-    return schema | {"description": (kind.__doc__ or "").strip().partition("\n\n")[0]}
-
-
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise ValueError(message)
-
-
-def _strict(kind: Any) -> Any:
+def strict(kind: Any) -> Any:
     """The dataclass with unknown keys and silent conversions refused."""
     return validated(config=ConfigDict(extra="forbid", strict=True), frozen=True)(kind)
 
 
-def _usable(registry: Registry, name: str) -> type[Any]:
+def usable(registry: Registry, name: str) -> type[Any]:
     """The class behind a key, whose fields can be YAML keys.
 
     Raises:
@@ -243,17 +199,22 @@ def _usable(registry: Registry, name: str) -> type[Any]:
     if name in registry.builtin:
         return kind
     try:
-        TypeAdapter(_strict(kind)).json_schema()
+        TypeAdapter(strict(kind)).json_schema()
     except Exception as error:  # the annotations of another's class are evaluated
         reason = str(error).partition("\n")[0]
         raise EnvironmentFailure(f"{registry.kind} '{name}': a field of it cannot be a YAML key: {reason}") from error
     return kind
 
 
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ValueError(message)
+
+
 def _check(kind: type[Any], value: Any, place: Place, source: YamlSource, problems: list[str]) -> Any:
     """`value` as an instance of `kind`, or None with what is wrong added to `problems`."""
     try:
-        return TypeAdapter(_strict(kind)).validate_json(json.dumps(value), strict=True)
+        return TypeAdapter(strict(kind)).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         problems += [_sentence(kind, dict(found), place, source) for found in error.errors()]
         return None
@@ -290,10 +251,8 @@ def _known_keys(kind: type[Any], path: Place) -> list[str]:
 
 def _choices(items: Any, key: str, registry: Registry, source: YamlSource, problems: list[str]) -> list[Any]:
     """Each item of a list of `name: {fields}` (or just `name`) as an instance of its class."""
-    if not isinstance(items, list):
-        return []
     chosen, known = [], registry.names()
-    for index, item in enumerate(items):
+    for index, item in enumerate(items if isinstance(items, list) else []):
         place: Place = (key, index)
         entry = {item: {}} if isinstance(item, str) else item
         if not isinstance(entry, dict) or len(entry) != 1:
@@ -309,9 +268,8 @@ def _choices(items: Any, key: str, registry: Registry, source: YamlSource, probl
                 f"{source.where((*place, name))}: {spell(place)}: unknown '{name}'; known: {', '.join(known)}.{hint}"
             )
             continue
-        chosen.append(
-            _check(_usable(registry, name), {} if fields is None else fields, (*place, name), source, problems)
-        )
+        given = {} if fields is None else fields
+        chosen.append(_check(usable(registry, name), given, (*place, name), source, problems))
     return [item for item in chosen if item is not None]
 
 

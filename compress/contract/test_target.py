@@ -21,7 +21,7 @@ from compress.contract.cases import (
     skip_unless_it_runs,
 )
 from compress.pack.private import check_private
-from compress.recipe import recipe_schema
+from compress.recipe_schema import recipe_schema
 from compress.run_directory import fields_of
 from export.errors import UnsupportedError
 from targets import FP32, REGISTRY, Engine, Target, target_class

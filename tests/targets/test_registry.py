@@ -18,7 +18,8 @@ from benchmarks.device.selftest import engine_of
 from compress.cli import app
 from compress.doctor import print_doctor
 from compress.engines import read_engine
-from compress.recipe import load_recipe, recipe_schema
+from compress.recipe import load_recipe
+from compress.recipe_schema import recipe_schema
 from export.errors import EnvironmentFailure, InputError, SecurityError, UnsupportedError
 from targets import REGISTRY, TARGETS, target_class
 from targets.openvino import OpenVino
