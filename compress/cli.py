@@ -186,7 +186,7 @@ def schema(
 ) -> None:
     """The recipe's JSON Schema, so that an editor completes it."""
     from benchmarks.report_schema import report_schema
-    from compress.recipe import recipe_schema
+    from compress.recipe_schema import recipe_schema
 
     typer.echo(json.dumps(report_schema() if of_report else recipe_schema(), indent=2))
 

@@ -8,9 +8,12 @@ from rich.table import Table
 
 from benchmarks.machine import fingerprint, library_versions
 from compress import __version__
-from targets import TARGETS, target_class
+from export.errors import EnvironmentFailure
+from targets import REGISTRY, Target
 from targets.isa import architecture, instruction_sets, slow_int8
+from targets.registry import Registry, registrations
 
+STEPS = "edge_compress.steps"
 SPEED_SETS = {
     "avx2": "FP32 on 256-bit vectors",
     "avx512f": "FP32 on 512-bit vectors",
@@ -40,16 +43,39 @@ def print_doctor(console: Console) -> None:
     targets = Table(
         "target", "compiles here", "runs here", "schemes offered here", box=None, header_style="bold", pad_edge=False
     )
-    for name in TARGETS:
-        target = target_class(name)()
-        missing = target.unavailable()
-        targets.add_row(
-            name,
-            escape(missing) if missing else "yes",
-            "" if missing else escape(target.cannot_run() or "yes"),
-            "" if missing else ", ".join(scheme.name for scheme in target.schemes()),
-        )
+    for name, origin in _listed(REGISTRY):
+        targets.add_row(*map(escape, (f"{name}{origin}", *_verdict(name))))
     for column in targets.columns:
         column.overflow = "fold"
     console.print(targets)
+    for each in registrations(STEPS):
+        console.print(escape(f"step {each.name} ({each.origin}): {_usability(each.name)}"))
     console.print("versions: " + ", ".join(f"{name} {version}" for name, version in library_versions().items()))
+
+
+def _listed(registry: Registry) -> list[tuple[str, str]]:
+    """Each key, and in words whose it is where it is not this toolkit's; a key that several claim stands for each of them."""
+    others = [(each.name, f" ({each.origin})") for each in registrations(registry.group)]
+    return [*((name, "") for name in registry.builtin), *others]
+
+
+def _verdict(name: str) -> tuple[str, str, str]:
+    """Compiles here, runs here, and the schemes offered."""
+    try:
+        target: Target = REGISTRY.load(name)()
+        missing = target.unavailable()
+        if missing:
+            return missing, "", ""
+        return "yes", target.cannot_run() or "yes", ", ".join(scheme.name for scheme in target.schemes())
+    except EnvironmentFailure as error:
+        return f"refused: {error}", "", ""
+
+
+def _usability(name: str) -> str:
+    from compress.step import REGISTRY  # with torch
+
+    try:
+        REGISTRY.load(name)
+    except EnvironmentFailure as error:
+        return f"refused: {error}"
+    return "can be used"

@@ -15,8 +15,10 @@ from benchmarks.report import write_text_whole
 from compress import __version__
 from compress.quantize.model import quantize_model
 from compress.run_directory import RunDirectory, fields_of, sha256_of
+from export.errors import SecurityError
 from export.model import OnnxModel
-from targets import Engine, Scheme, Target
+from targets import REGISTRY, Engine, Scheme, Target
+from targets.registry import Registry
 
 ENGINE = "engine.json"
 
@@ -61,6 +63,7 @@ def compiled(directory: RunDirectory, place: str, model: OnnxModel, target: Targ
     """
     key = {
         **surroundings(),
+        **of_other(REGISTRY, target.name),
         "model": sha256_of(model.path),
         "target": target.name,
         "fields": fields_of(target),
@@ -72,7 +75,19 @@ def compiled(directory: RunDirectory, place: str, model: OnnxModel, target: Targ
         write_text_whole(folder / ENGINE, json.dumps(engine.to_json(folder), indent=1))
 
     folder, _ = directory.part(place, key, build)
-    return Engine.from_json(json.loads((folder / ENGINE).read_text()), folder)
+    return read_engine(folder)
+
+
+def read_engine(folder: Path) -> Engine:
+    """The engine in a folder of a run.
+
+    Raises:
+        SecurityError: if it is for a target that no recipe can name: its code would be imported.
+    """
+    engine = Engine.from_json(json.loads((folder / ENGINE).read_text()), folder)
+    if engine.target not in (known := REGISTRY.names()):
+        raise SecurityError(f"{folder / ENGINE}: is for target {engine.target!a}; known: {', '.join(known)}")
+    return engine
 
 
 def shipped_files(engine: Engine, run_folder: Path) -> Mapping[str, str]:
@@ -87,3 +102,9 @@ def surroundings() -> dict[str, Any]:
         "versions": library_versions(),
         "instruction_sets": fingerprint()["instruction_sets"],
     }
+
+
+def of_other(registry: Registry, name: str) -> dict[str, str]:
+    """What a part also depends on where another distribution's step or target makes it: that one's version."""
+    found = registry.registered(name)
+    return {} if found is None else {"distribution": found.origin}

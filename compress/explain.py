@@ -21,10 +21,10 @@ from benchmarks.profile import profile_of
 from benchmarks.render.tables import latency_at, main_point
 from benchmarks.render.wording import milliseconds
 from benchmarks.report import Report, Row, write_text_whole
-from compress.engines import ENGINE
+from compress.engines import ENGINE, read_engine
 from export.errors import InputError
 from export.model import TensorSpec
-from targets import FP32, Engine, Profile, target_class
+from targets import FP32, REGISTRY, Engine, Profile, target_class
 from targets.isa import architecture, instruction_sets, slow_int8
 
 if TYPE_CHECKING:
@@ -64,6 +64,9 @@ def explain_run(run: Path, target: str | None, scheme: str | None, console: Cons
     report = Report.read(run)
     point, explanations, left_out = _point(report), [], []
     for name in _targets(report, target, scheme):
+        if name not in REGISTRY.names():
+            left_out.append(f"{name}: not explained: no target of that name is installed")
+            continue
         rows = _rows(report, name, scheme)
         reason = target_class(name)().cannot_run() or next((row.reason for row in rows if row.status == "compiled"), "")
         if reason or not rows:
@@ -214,7 +217,7 @@ def _engine(row: Row, run: Path) -> Engine:
         raise InputError(
             f"{run}: {absent} of {row.target} {row.scheme} is not there; run the recipe again with this --out"
         )
-    return Engine.from_json(json.loads((folder / ENGINE).read_text()), folder)
+    return read_engine(folder)
 
 
 def _others(report: Report, row: Row, call_s: float) -> Iterable[tuple[str, float]]:

@@ -17,7 +17,7 @@ from benchmarks.machine import library_versions, machine
 from benchmarks.render.html import report_html
 from benchmarks.render.markdown import report_markdown
 from benchmarks.report import Report, Row, write_text_whole
-from compress import __version__
+from compress import __version__, step
 from compress.bench_inputs import check_shapes, check_sizes
 from compress.checkpoint import weights_hash
 from compress.deploy.one_target import deploy, units_of
@@ -43,7 +43,7 @@ from compress.show import Quiet, Show
 from compress.speedup import Stopwatch
 from compress.stages import fp32_engine, original_stage, step_stages
 from compress.workload import Workload
-from targets import Target
+from targets import REGISTRY, Target
 from targets.isa import architecture, instruction_sets, slow_int8
 
 
@@ -99,7 +99,7 @@ def run(
             rows=(torch_row, *(row for deployment in deployments for row in deployment.rows)),
             verdicts=tuple(deployment.verdict for deployment in deployments),
             machine=machine(),
-            versions=library_versions(),
+            versions=library_versions() | _others(recipe, targets),
             hashes=_hashes(recipe, bench),
             warnings=(*skipped, *_warnings(bench), *(told for each in deployments for told in each.warnings)),
             duration_s=time.monotonic() - started,
@@ -184,6 +184,13 @@ def _hashes(recipe: Recipe, bench: Bench) -> dict[str, str]:
         "validation data": bench.validation.fingerprint,
         "evaluation data": bench.evaluation.fingerprint,
     }
+
+
+def _others(recipe: Recipe, targets: Sequence[Target]) -> dict[str, str]:
+    """Versions of the distributions that steps and targets of the recipe come from, besides this toolkit."""
+    steps = [step.REGISTRY.registered(each.kind) for each in recipe.steps]
+    found = [*steps, *(REGISTRY.registered(target.name) for target in targets)]
+    return {each.distribution: each.version for each in found if each is not None}
 
 
 def _warnings(bench: Bench) -> tuple[str, ...]:

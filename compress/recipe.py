@@ -8,17 +8,18 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
-from compress.step import STEPS, Step
+from compress import step
+from compress.step import Step
 from compress.yaml_source import Place, YamlSource, override, read_yaml, spell
-from export.errors import InputError
-from targets import TARGETS, Target, target_class
+from export.errors import EnvironmentFailure, InputError
+from targets import REGISTRY, Target
+from targets.registry import Registry
 
 if TYPE_CHECKING:
     from compress.quantize import Quantize
@@ -120,7 +121,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class _Top:
+class Top:
     """The recipe's top level; steps and targets are looked into one by one."""
 
     name: str
@@ -148,6 +149,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         InputError: one message that lists every mistake found, a line each.
         SecurityError: if the YAML holds a tag or a bomb of aliases.
+        EnvironmentFailure: if it names a step or target of another distribution that cannot be used.
     """
     source = override(read_yaml(path), overrides)
     if not isinstance(source.value, dict):
@@ -156,9 +158,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             f"{source.name}: a recipe is a mapping with at least name, workload, steps, targets; found {found}"
         )
     problems: list[str] = []
-    top = _check(_Top, source.value, (), source, problems)
-    steps = _choices(source.value.get("steps"), "steps", STEPS, _step_class, source, problems)
-    targets = _choices(source.value.get("targets"), "targets", TARGETS, target_class, source, problems)
+    top = _check(Top, source.value, (), source, problems)
+    steps = _choices(source.value.get("steps"), "steps", step.REGISTRY, source, problems)
+    targets = _choices(source.value.get("targets"), "targets", REGISTRY, source, problems)
     settings = {
         key: _check(kind, source.value.get(key) or {}, (key,), source, problems)
         for key, kind in (("export", Export), ("benchmark", Benchmark), ("budget", Budget))
@@ -166,15 +168,15 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     problems += _misplaced(source)
     if problems:
         raise InputError("\n".join(problems))
-    assert isinstance(top, _Top)
-    quantizers = [step for step in steps if step.kind == "quantize"]
+    assert isinstance(top, Top)
+    quantizers = [each for each in steps if each.kind == "quantize"]
     return Recipe(
         path=path,
         name=top.name,
         workload=top.workload,
         arguments=top.arguments,
         seed=top.seed,
-        steps=tuple(step for step in steps if step.kind != "quantize"),
+        steps=tuple(each for each in steps if each.kind != "quantize"),
         quantize=cast("Quantize", quantizers[0]) if quantizers else None,
         targets=tuple(targets),
         plain=source.value,
@@ -182,35 +184,26 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     )
 
 
-def recipe_schema() -> dict[str, Any]:
-    """The recipe's JSON Schema (draft 2020-12), for editors."""
-    schema = TypeAdapter(_strict(_Top)).json_schema()
-    schema["title"] = "edge-compress recipe"
-    nested: dict[str, Any] = {}
-    for key, kind in (("export", Export), ("benchmark", Benchmark), ("budget", Budget)):
-        schema["properties"][key] = _inline_schema(kind, nested)
-    for key, table, lookup in (("steps", STEPS, _step_class), ("targets", TARGETS, target_class)):
-        choices = [
-            {
-                "type": "object",
-                "properties": {name: _inline_schema(lookup(name), nested)},
-                "required": [name],
-                "additionalProperties": False,
-            }
-            for name in table
-        ]
-        schema["properties"][key] = {"type": "array", "items": {"anyOf": [*choices, {"enum": list(table)}]}}
-    schema["properties"]["targets"]["minItems"] = 1
-    if nested:
-        schema["$defs"] = nested
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+def strict(kind: Any) -> Any:
+    """The dataclass with unknown keys and silent conversions refused."""
+    return validated(config=ConfigDict(extra="forbid", strict=True), frozen=True)(kind)
 
 
-def _inline_schema(kind: type[Any], nested: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a class of settings; those within it go to `nested`, where its references look."""
-    schema = TypeAdapter(_strict(kind)).json_schema()
-    nested.update(schema.pop("$defs", {}))
-    return schema | {"description": (kind.__doc__ or "").strip().partition("\n\n")[0]}
+def usable(registry: Registry, name: str) -> type[Any]:
+    """The class behind a key, whose fields can be YAML keys.
+
+    Raises:
+        EnvironmentFailure: if it is another distribution's, and cannot be used.
+    """
+    kind = registry.load(name)
+    if name in registry.builtin:
+        return kind
+    try:
+        TypeAdapter(strict(kind)).json_schema()
+    except Exception as error:  # the annotations of another's class are evaluated
+        reason = str(error).partition("\n")[0]
+        raise EnvironmentFailure(f"{registry.kind} '{name}': a field of it cannot be a YAML key: {reason}") from error
+    return kind
 
 
 def _require(holds: bool, message: str) -> None:
@@ -218,20 +211,10 @@ def _require(holds: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _strict(kind: Any) -> Any:
-    """The dataclass with unknown keys and silent conversions refused."""
-    return validated(config=ConfigDict(extra="forbid", strict=True), frozen=True)(kind)
-
-
-def _step_class(name: str) -> type[Step]:
-    module, _, attribute = STEPS[name].partition(":")
-    return cast(type[Step], getattr(import_module(module), attribute))
-
-
 def _check(kind: type[Any], value: Any, place: Place, source: YamlSource, problems: list[str]) -> Any:
     """`value` as an instance of `kind`, or None with what is wrong added to `problems`."""
     try:
-        return TypeAdapter(_strict(kind)).validate_json(json.dumps(value), strict=True)
+        return TypeAdapter(strict(kind)).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         problems += [_sentence(kind, dict(found), place, source) for found in error.errors()]
         return None
@@ -266,30 +249,27 @@ def _known_keys(kind: type[Any], path: Place) -> list[str]:
     return sorted(entry.name for entry in dataclasses.fields(kind))
 
 
-def _choices(
-    items: Any, key: str, table: Mapping[str, str], lookup: Any, source: YamlSource, problems: list[str]
-) -> list[Any]:
+def _choices(items: Any, key: str, registry: Registry, source: YamlSource, problems: list[str]) -> list[Any]:
     """Each item of a list of `name: {fields}` (or just `name`) as an instance of its class."""
-    if not isinstance(items, list):
-        return []
-    chosen = []
-    for index, item in enumerate(items):
+    chosen, known = [], registry.names()
+    for index, item in enumerate(items if isinstance(items, list) else []):
         place: Place = (key, index)
         entry = {item: {}} if isinstance(item, str) else item
         if not isinstance(entry, dict) or len(entry) != 1:
             problems.append(
-                f"{source.where(place)}: {spell(place)}: expected one of {', '.join(table)}, found {item!r}"
+                f"{source.where(place)}: {spell(place)}: expected one of {', '.join(known)}, found {item!r}"
             )
             continue
         [(name, fields)] = entry.items()
-        if name not in table:
-            near = difflib.get_close_matches(name, table, n=1)
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
             problems.append(
-                f"{source.where((*place, name))}: {spell(place)}: unknown '{name}'; known: {', '.join(table)}.{hint}"
+                f"{source.where((*place, name))}: {spell(place)}: unknown '{name}'; known: {', '.join(known)}.{hint}"
             )
             continue
-        chosen.append(_check(lookup(name), {} if fields is None else fields, (*place, name), source, problems))
+        given = {} if fields is None else fields
+        chosen.append(_check(usable(registry, name), given, (*place, name), source, problems))
     return [item for item in chosen if item is not None]
 
 
@@ -298,7 +278,9 @@ def _misplaced(source: YamlSource) -> list[str]:
     problems = []
     steps, targets = _names(source.value.get("steps")), _names(source.value.get("targets"))
     if source.value.get("targets") == []:
-        problems.append(f"{source.where(('targets',))}: targets: is empty; name at least one of {', '.join(TARGETS)}")
+        problems.append(
+            f"{source.where(('targets',))}: targets: is empty; name at least one of {', '.join(REGISTRY.names())}"
+        )
     for index, name in enumerate(steps[:-1]):
         if name == "quantize":
             problems.append(

@@ -15,13 +15,13 @@ from benchmarks.machine import library_versions
 from benchmarks.report import Stage, write_text_whole
 from compress import __version__
 from compress.checkpoint import load_weights, save_weights, weights_hash
-from compress.engines import compiled
+from compress.engines import compiled, of_other
 from compress.job import Job
 from compress.model_size import ModelSize, measure_size
 from compress.recipe import Recipe
 from compress.run_directory import digest_of, fields_of
 from compress.samples import training_fingerprint
-from compress.step import Speedup, Step, StepContext, StepResult
+from compress.step import REGISTRY, Speedup, Step, StepContext, StepResult
 from compress.workload import Workload
 from export.model import OnnxModel
 from export.parity import check_parity
@@ -118,7 +118,7 @@ def _student(original: ModelStage, workload: Workload) -> ModelStage:
 
 
 def _step_stage(place: str, name: str, step: Step, before: ModelStage, job: Job, speedup: Speedup) -> ModelStage:
-    key = {"before": before.digest, "step": step.kind, "fields": fields_of(step)}
+    key = {"before": before.digest, "step": step.kind, "fields": fields_of(step), **of_other(REGISTRY, step.kind)}
     scratch = job.directory.scratch(place, key)
 
     def build(folder: Path) -> None:

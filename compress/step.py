@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from compress.workload import Workload
 from export.progress import Track, silent
 from targets import Profile, Target
+from targets.registry import Registry
 
 STEPS: dict[str, str] = {
     "prune": "compress.prune:Prune",
@@ -91,3 +92,7 @@ class Step(Protocol):
 
     def restore(self, model: nn.Module, folder: Path) -> nn.Module:
         """Give `model` the structure that `apply` left, from the files kept in `folder`; weights are loaded after."""
+
+
+REGISTRY = Registry("step", STEPS, Step, "kind")
+"""The steps of this toolkit and of other distributions."""

@@ -1,11 +1,11 @@
-"""One file per runtime. To add a target: write its file, add its line to TARGETS."""
+"""One file per runtime. To add a target: write its file, add its line to TARGETS, or register it from a distribution."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import cast
 
-from targets.base import FP32, Arrays, Engine, LayerTime, Profile, Scheme, Session, Target
+from targets.base import FP32, Arrays, Engine, LayerTime, Needs, Profile, Scheme, Session, Target
+from targets.registry import Registry, class_at
 
 TARGETS: dict[str, str] = {
     "openvino": "targets.openvino:OpenVino",
@@ -18,23 +18,31 @@ REFERENCE = "targets.torch_reference:TorchReference"
 """The original as torch runs it; a session like the others, but not something a recipe asks for."""
 
 
+REGISTRY = Registry("target", TARGETS, Target, "name", reserved=("torch",), bare=True)
+"""The targets of this toolkit and of other distributions."""
+
+
 def target_class(name: str) -> type[Target]:
-    """The class behind a recipe key of TARGETS, behind "torch", or behind a class path ("module:Class").
+    """The class behind a recipe key, behind "torch", or behind a class path ("module:Class").
 
     A class path is for engines that the caller made, as studies and tests do; a name that was read from a file of
-    unknown origin must be checked against TARGETS first.
+    unknown origin must be one of `REGISTRY.names()`. This toolkit's own are found without a look at other distributions.
+
+    Raises:
+        EnvironmentFailure: if another distribution's target cannot be used.
     """
-    path = name if ":" in name else REFERENCE if name == "torch" else TARGETS[name]
-    module, _, attribute = path.partition(":")
-    return cast(type[Target], getattr(import_module(module), attribute))
+    path = name if ":" in name else REFERENCE if name == "torch" else TARGETS.get(name)
+    return cast("type[Target]", class_at(path) if path else REGISTRY.load(name))
 
 
 __all__ = [
     "FP32",
+    "REGISTRY",
     "TARGETS",
     "Arrays",
     "Engine",
     "LayerTime",
+    "Needs",
     "Profile",
     "Scheme",
     "Session",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
+from export.bundle.manifest import Runtime
 from export.model import OnnxModel, TensorSpec
 
 if TYPE_CHECKING:
@@ -139,6 +140,19 @@ class Engine:
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What an engine needs of a device, and takes along.
+
+    Args:
+        runtime: what must be installed; an empty `built_with` is filled from the run's report.
+        files: what a device needs besides `Engine.files`, and lies in the same folder.
+    """
+
+    runtime: Runtime
+    files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
 class LayerTime:
     """One operator as the runtime executed it: its typical time over the profiled inferences.
 
@@ -214,6 +228,9 @@ class Target(Protocol):
         Raises:
             UnsupportedError: if the runtime refuses an operator; the message names operator and node.
         """
+
+    def needs(self, engine: Engine) -> Needs:
+        """What a device must have to run the engine."""
 
     def load(self, engine: Engine, threads: int) -> Session:
         """Open the engine on `threads` threads, without spinning pools between runs."""

@@ -14,9 +14,10 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
+from export.bundle.manifest import Runtime
 from export.errors import InputError, UnsupportedError
 from export.model import OnnxModel, TensorSpec
-from targets.base import FP32, Engine, Interface, Profile, Scheme, axis_name, median_call_s, on_request
+from targets.base import FP32, Engine, Interface, Needs, Profile, Scheme, axis_name, median_call_s, on_request
 from targets.graph import has_attention, has_convolution
 from targets.isa import architecture, instruction_sets
 from targets.onnxruntime_build import minimal_build
@@ -33,6 +34,9 @@ from targets.onnxruntime_session import (
 from targets.onnxruntime_usability import usability
 
 INSTALL = "pip install edge-compress"
+OLDEST = "1.19"
+"""The oldest version that an artifact was tested with."""
+
 Family = Literal["amd64", "arm64"]
 Platform = Literal["host", "amd64", "arm64"]
 Level = Literal["all", "extended", "basic", "none"]
@@ -176,6 +180,9 @@ class OnnxRuntimeMobile:
                 "minimal_build": minimal_build(models, [self.family, *others], out),
             },
         )
+
+    def needs(self, engine: Engine) -> Needs:
+        return Needs(Runtime("onnxruntime", OLDEST, "", engine.settings.get("platform", "any")))
 
     def load(self, engine: Engine, threads: int) -> OnnxRuntimeSession:
         return OnnxRuntimeSession(open_engine(engine, threads))

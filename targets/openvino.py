@@ -12,15 +12,19 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
+from export.bundle.manifest import Runtime
 from export.errors import InputError, UnsupportedError
 from export.model import OnnxModel, TensorSpec
-from targets.base import FP32, Engine, Interface, Profile, Scheme, axis_name, median_call_s, on_request
+from targets.base import FP32, Engine, Interface, Needs, Profile, Scheme, axis_name, median_call_s, on_request
 from targets.graph import has_attention
 from targets.isa import instruction_sets
 from targets.openvino_profile import layer_times, operators_by_precision
 from targets.openvino_session import OpenVinoSession, first_line, missing_device, open_engine, properties
 
 INSTALL = "pip install 'edge-compress[openvino]'"
+OLDEST = "2025.3"
+"""The oldest version that an artifact was tested with."""
+
 Hint = Literal["latency", "throughput"]
 
 _DEVICE = re.compile(r"(CPU|NPU|GPU(\.\d+)?|AUTO(:(CPU|NPU|GPU(\.\d+)?)(,(CPU|NPU|GPU(\.\d+)?))*)?)")
@@ -179,6 +183,9 @@ class OpenVino:
             )
             for spec in model.inputs
         )
+
+    def needs(self, engine: Engine) -> Needs:
+        return Needs(Runtime("openvino", OLDEST, built_with=""))
 
     def load(self, engine: Engine, threads: int) -> OpenVinoSession:
         compiled = open_engine(engine, properties(engine.settings, threads))

@@ -10,10 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from export.bundle.manifest import Runtime
 from export.errors import EnvironmentFailure, UnsupportedError
 from export.model import OnnxModel, TensorSpec
 from targets import cuda
-from targets.base import FP32, Engine, Profile, Scheme
+from targets.base import FP32, Engine, Needs, Profile, Scheme
 from targets.tensorrt_builder import AHEAD_OF_TIME, CAPABILITIES, BuildSettings
 from targets.tensorrt_cache import cache_file
 from targets.tensorrt_plan import PLAN, SOURCE, checked_plan, deserialised, foreign, make_plan, rebuild, rebuilt
@@ -133,6 +134,13 @@ class TensorRt:
     def rebuild(self, engine: Engine, out: Path) -> Engine:
         """The engine for the GPU here, in the existing folder `out`, from the model.onnx beside it; see tensorrt_plan."""
         return rebuild(engine, import_module(self._module_for(engine)), out)
+
+    def needs(self, engine: Engine) -> Needs:
+        """With the model.onnx that another GPU's engine is built from."""
+        package, version = str(engine.settings["provider"]).replace("_", "-"), engine.settings["version"]
+        capabilities = tuple(engine.settings["compute_capabilities"])
+        runtime = Runtime(package, version, version, "any", capabilities)
+        return Needs(runtime, (engine.path.with_name(SOURCE),))
 
     def load(self, engine: Engine, threads: int) -> TensorRtSession:
         """Open the engine on the first GPU; `threads` has no meaning there.

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from export.bundle.manifest import Runtime
 from export.errors import EnvironmentFailure, UnsupportedError
 from export.model import OnnxModel
-from targets.base import FP32, Arrays, Engine, LayerTime, Profile, Scheme, median_call_s
+from targets.base import FP32, Arrays, Engine, LayerTime, Needs, Profile, Scheme, median_call_s
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -47,6 +48,9 @@ class TorchReference:
         raise UnsupportedError(
             f"torch: cannot compile {model.path.name}; the reference runs the original, saved by save_reference"
         )
+
+    def needs(self, engine: Engine) -> Needs:
+        return Needs(Runtime("torch", minimum="2.9", built_with=""))
 
     def load(self, engine: Engine, threads: int) -> TorchSession:
         return TorchSession(_open(engine, threads), engine, threads)

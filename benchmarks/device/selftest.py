@@ -14,7 +14,7 @@ from benchmarks.device.golden import Sample, golden_samples
 from benchmarks.worker import first_line
 from export.bundle.manifest import Manifest
 from export.errors import CompressError, EnvironmentFailure, UnsupportedError
-from targets import TARGETS, Engine, Session, Target, target_class
+from targets import REGISTRY, Engine, Session, Target, target_class
 from targets.isa import architecture
 
 
@@ -69,8 +69,8 @@ def engine_of(manifest: Manifest, folder: Path) -> tuple[Target, Engine]:
         UnsupportedError: if this toolkit knows no such target.
     """
     runtime, name = manifest.runtime, manifest.engine["target"]
-    if name not in TARGETS:
-        raise UnsupportedError(f"the bundle is for target {name!a}; known: {', '.join(TARGETS)}")
+    if name not in (known := REGISTRY.names()):
+        raise UnsupportedError(f"the bundle is for target {name!a}; known: {', '.join(known)}")
     if runtime.architecture not in ("any", architecture()):
         raise EnvironmentFailure(
             f"the engine is compiled for {runtime.architecture}, this machine is {architecture()}; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any
 
 from benchmarks.report import Report, Row
 from compress import __version__
+from compress.engines import read_engine
 from compress.pack import golden
 from compress.pack.kept import TOKENIZER, Kept, read_kept
 from compress.pack.private import check_private
@@ -103,7 +103,7 @@ def _artifact(run: Path, row: Row) -> tuple[Path, Engine]:
             raise QualityError(
                 f"{run / name}: is not the file that was measured (its sha256 is another); run the recipe again"
             )
-    return folder, Engine.from_json(json.loads((folder / "engine.json").read_text()), folder)
+    return folder, read_engine(folder)
 
 
 def _collected(
@@ -114,7 +114,8 @@ def _collected(
     answers = golden.answered(target, engine, source, kept.golden)
     precision = next((each.precision for each in _schemes(target) if engine.scheme.startswith(each.name)), "int8")
     engine = _for_platform(engine, platform)
-    shipped = [*engine.files, *([source] if engine.target == "tensorrt" else [])]
+    needs = target.needs(engine)
+    shipped = dict.fromkeys((*engine.files, *needs.files))
     files = {f"{MODEL}/{file.relative_to(folder).as_posix()}": file for file in shipped}
     told, arrays = golden.written(kept.golden, answers, precision, scratch)
     files |= arrays
@@ -131,7 +132,7 @@ def _collected(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         toolkit_version=__version__,
         engine=value,
-        runtime=_runtime(engine, report),
+        runtime=_with_version(needs.runtime, report),
         metric={
             "name": report.metric,
             "higher_is_better": report.higher_is_better,
@@ -171,7 +172,7 @@ def _for_platform(engine: Engine, platform: str | None) -> Engine:
         known = ", ".join([str(own), *others]) if own else "none but that of this machine"
         raise InputError(
             f"--platform: the run holds no file for '{platform}'; it does for {known}. "
-            f"Add also_for: [{platform}] to the target onnxruntime_mobile and run again"
+            f"Add also_for: [{platform}] to the target {engine.target} and run again"
         )
     path = engine.path.with_name(others[platform])
     return replace(engine, path=path, files=(path,), settings=settings | {"platform": platform})
@@ -188,21 +189,9 @@ def _latency(value: Mapping[str, Any]) -> dict[str, Any]:
     return {name: found for name, found in value.items() if name not in left_out}
 
 
-_PACKAGES = {
-    "openvino": ("openvino", "2025.3"),
-    "onnxruntime_mobile": ("onnxruntime", "1.19"),
-}
-"""Target -> the package that a device installs, and the oldest version that its runner was tested with."""
-
-
-def _runtime(engine: Engine, report: Report) -> Runtime:
-    settings = engine.settings
-    if engine.target == "tensorrt":
-        package = str(settings["provider"]).replace("_", "-")
-        capabilities = tuple(settings["compute_capabilities"])
-        return Runtime(package, settings["version"], settings["version"], "any", capabilities)
-    package, minimum = _PACKAGES[engine.target]
-    return Runtime(package, minimum, report.versions.get(package, ""), settings.get("platform", "any"))
+def _with_version(runtime: Runtime, report: Report) -> Runtime:
+    """With the version that the report gives, where the engine itself records none."""
+    return replace(runtime, built_with=runtime.built_with or report.versions.get(runtime.package, ""))
 
 
 def _write(files: Mapping[str, Path], manifest: Manifest, out: Path, scratch: Path, key: Path | None) -> None:

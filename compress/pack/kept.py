@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -42,24 +42,27 @@ class Kept:
 
 def keep(workload: Workload, validation: Split, run: Path) -> None:
     """Write them to the run's folder; the golden inputs are validation samples, evenly spread over the split."""
-    folder = run / FOLDER
-    folder.mkdir(exist_ok=True)
     every = max(1, validation.samples // SAMPLES)
     chosen = islice(samples_of(validation.batches), 0, every * SAMPLES, every)
-    arrays = {
-        f"{index}/{name}": array for index, inputs in enumerate(chosen) for name, array in to_numpy(inputs).items()
-    }
-    held = io.BytesIO()
-    np.savez(held, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own parameters
-    write_whole(folder / GOLDEN, held.getvalue())
     preprocessing = workload.preprocessing
-    if isinstance(preprocessing, TextPreprocessing):
-        shutil.copyfile(preprocessing.tokenizer, folder / TOKENIZER)
     told = {
         "preprocessing": None if preprocessing is None else preprocessing.to_json(),
         "class_names": list(workload.class_names),
         "licence": workload.licence,
     }
+    write_kept(run, map(to_numpy, chosen), told)
+    if isinstance(preprocessing, TextPreprocessing):
+        shutil.copyfile(preprocessing.tokenizer, run / FOLDER / TOKENIZER)
+
+
+def write_kept(run: Path, samples: Iterable[Mapping[str, np.ndarray]], told: Mapping[str, Any]) -> None:
+    """Write golden inputs, a batch of one each, and what else `read_kept` reads of a workload."""
+    folder = run / FOLDER
+    folder.mkdir(exist_ok=True)
+    arrays = {f"{index}/{name}": array for index, inputs in enumerate(samples) for name, array in inputs.items()}
+    held = io.BytesIO()
+    np.savez(held, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own parameters
+    write_whole(folder / GOLDEN, held.getvalue())
     write_whole(folder / WORKLOAD, (json.dumps(told, indent=1) + "\n").encode())
 
 

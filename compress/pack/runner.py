@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import zipfile
-from collections.abc import Mapping
-from importlib.util import find_spec
+from collections.abc import Mapping, Set
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
-from targets import TARGETS
+from export.errors import UnsupportedError
+from targets import REGISTRY, TARGETS
+from targets.registry import Registration
 
-OURS = ("benchmarks", "targets", "export")
+OURS = frozenset({"benchmarks", "targets", "export"})
 ROOTS = ("benchmarks.device.main", "benchmarks.serve")
 """The commands, and the process that each engine is timed in."""
 
@@ -34,35 +37,55 @@ def make_runner(target: str) -> bytes:
     """The archive's bytes, the same for the same sources.
 
     The modules lie together in an archive of their own, uncompressed, and are compressed as one: 37 kB instead of 53.
+    A target of another distribution goes along with its entry point, by which it is found on the device as it is here.
 
     Source: docs.python.org/3/library/zipapp.html
     """
     sources = {name: bare(source) for name, source in modules(target).items()}
-    together = _archive(sources, zipfile.ZIP_STORED)
+    together = _archive({**sources, **_distribution(REGISTRY.registered(target))}, zipfile.ZIP_STORED)
     return _archive({"__main__.py": _START, MODULES: together}, zipfile.ZIP_DEFLATED)
 
 
 def modules(target: str) -> dict[str, str]:
-    """Path in the archive -> source, of all modules of ours that the runner may import."""
+    """Path in the archive -> source, of all modules of ours, and of the target's own package, that the runner may import.
+
+    Raises:
+        UnsupportedError: if the target's package has compiled parts.
+    """
+    registered = REGISTRY.registered(target)
+    path = TARGETS[target] if registered is None else registered.path
+    module = path.partition(":")[0]
+    taken = OURS | {module.partition(".")[0]}
     found: dict[str, str] = {}
-    waiting = [*ROOTS, TARGETS[target].partition(":")[0]]
+    waiting = [*ROOTS, module]
     while waiting:
         name = waiting.pop()
-        spec = find_spec(name) if name.partition(".")[0] in OURS else None
+        spec = find_spec(name) if name.partition(".")[0] in taken else None
         if spec is None or spec.origin is None:
             continue
-        path = Path(spec.origin)
-        place = name.replace(".", "/") + ("/__init__.py" if path.name == "__init__.py" else ".py")
+        file = Path(spec.origin)
+        if file.suffix != ".py":
+            raise UnsupportedError(
+                f"{target}: its module {name} is compiled ({file.name}), and a runner takes Python sources alone; make it a "
+                "package of its own that the device installs"
+            )
+        is_package = file.name == "__init__.py"
+        place = name.replace(".", "/") + ("/__init__.py" if is_package else ".py")
         if place not in found:
-            found[place] = path.read_text(encoding="utf-8")
-            waiting += [name.rpartition(".")[0], *imported(found[place])]
+            found[place] = file.read_text(encoding="utf-8")
+            package = name if is_package else name.rpartition(".")[0]
+            waiting += [name.rpartition(".")[0], *imported(found[place], package, taken)]
     return found
 
 
-def imported(source: str) -> set[str]:
+def imported(source: str, package: str = "", taken: Set[str] = OURS) -> set[str]:
     """The modules that a source names, wherever in it; a name imported from a package may be one of its modules.
 
     What stands under `if TYPE_CHECKING` is never imported.
+
+    Args:
+        package: what its relative imports start from.
+        taken: the packages whose modules are told.
     """
     names: set[str] = set()
     waiting: list[ast.AST] = [ast.parse(source)]
@@ -72,12 +95,25 @@ def imported(source: str) -> set[str]:
             continue
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            names |= {node.module} | {
-                f"{node.module}.{alias.name}" for alias in node.names if _is_module(node.module, alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            origin = resolve_name("." * node.level + (node.module or ""), package)
+            names |= {origin} | {
+                f"{origin}.{alias.name}" for alias in node.names if _is_module(origin, alias.name, taken)
             }
         waiting += ast.iter_child_nodes(node)
-    return {name for name in names if name.partition(".")[0] in OURS}
+    return {name for name in names if name.partition(".")[0] in taken}
+
+
+def _distribution(registered: Registration | None) -> dict[str, str]:
+    """What registers another distribution's target on the device: its metadata as far as `importlib.metadata` reads it."""
+    if registered is None:
+        return {}
+    name, version = (re.sub(r"[^A-Za-z0-9.]+", "_", part) for part in (registered.distribution, registered.version))
+    folder = f"{name}-{version}.dist-info"
+    return {
+        f"{folder}/METADATA": f"Metadata-Version: 2.1\nName: {registered.distribution}\nVersion: {registered.version}\n",
+        f"{folder}/entry_points.txt": f"[{REGISTRY.group}]\n{registered.name} = {registered.path}\n",
+    }
 
 
 def bare(source: str) -> str:
@@ -96,8 +132,8 @@ def bare(source: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _is_module(package: str, name: str) -> bool:
-    if package.partition(".")[0] not in OURS:
+def _is_module(package: str, name: str, taken: Set[str]) -> bool:
+    if package.partition(".")[0] not in taken:
         return False
     spec = find_spec(package)
     if spec is None or spec.submodule_search_locations is None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from compress.recipe import load_recipe, recipe_schema
+from compress.recipe import load_recipe
+from compress.recipe_schema import recipe_schema
 from compress.yaml_source import read_yaml
 from export.errors import InputError
 

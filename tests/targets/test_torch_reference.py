@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
+from compress.contract.test_session import check_concurrent
 from export.errors import EnvironmentFailure, UnsupportedError
 from export.to_onnx import save_reference
 from targets.base import FP32, Engine
 from targets.torch_reference import TorchReference
 from tests.targets import networks
-from tests.targets.test_contract import check_concurrent
 
 
 def _engine(model: nn.Module, inputs: dict[str, torch.Tensor], path: Path) -> Engine:

@@ -1,0 +1,52 @@
+"""The recipe's JSON Schema, for editors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from compress import step
+from compress.recipe import Benchmark, Budget, Export, Top, strict, usable
+from export.errors import EnvironmentFailure
+from targets import REGISTRY
+from targets.registry import Registry
+
+
+def recipe_schema() -> dict[str, Any]:
+    """Draft 2020-12; holds the steps and targets of other distributions as well."""
+    schema = TypeAdapter(strict(Top)).json_schema()
+    schema["title"] = "edge-compress recipe"
+    nested: dict[str, Any] = {}
+    for key, kind in (("export", Export), ("benchmark", Benchmark), ("budget", Budget)):
+        schema["properties"][key] = _inline_schema(kind, nested)
+    for key, registry in (("steps", step.REGISTRY), ("targets", REGISTRY)):
+        choices = [
+            {
+                "type": "object",
+                "properties": {name: _class_schema(registry, name, nested)},
+                "required": [name],
+                "additionalProperties": False,
+            }
+            for name in registry.names()
+        ]
+        schema["properties"][key] = {"type": "array", "items": {"anyOf": [*choices, {"enum": registry.names()}]}}
+    schema["properties"]["targets"]["minItems"] = 1
+    if nested:
+        schema["$defs"] = nested
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _class_schema(registry: Registry, name: str, nested: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a step or target; of one that cannot be used, which nothing satisfies, it says why."""
+    try:
+        return _inline_schema(usable(registry, name), nested)
+    except EnvironmentFailure as error:
+        return {"not": {}, "description": str(error)}
+
+
+def _inline_schema(kind: type[Any], nested: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a class of settings; those within it go to `nested`, where its references look."""
+    schema = TypeAdapter(strict(kind)).json_schema()
+    nested.update(schema.pop("$defs", {}))
+    return schema | {"description": (kind.__doc__ or "").strip().partition("\n\n")[0]}
