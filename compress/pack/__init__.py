@@ -88,9 +88,8 @@ def _chosen(report: Report, target: str, anyway: bool) -> Row:
         known = [name for name in report.targets if (found := report.chosen(name)) is not None and found.files]
         raise InputError(f"--target: the run ships nothing for '{target}'; it does for {', '.join(known) or 'none'}")
     if verdict.decision == "rejected" and not anyway:
-        raise QualityError(
-            f"{target}: the report rejects this artifact: {verdict.findings[0]}; pack it all the same with --anyway"
-        )
+        why = next((finding for finding in verdict.findings if not finding.startswith("kept")), verdict.findings[0])
+        raise QualityError(f"{target}: the report rejects this artifact: {why}; pack it all the same with --anyway")
     return row
 
 
