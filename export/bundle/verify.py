@@ -163,6 +163,7 @@ def _check_engine(manifest: Manifest, contents: Contents) -> None:
         for location in external_files(b"".join(contents.read(name))):
             if str(folder / location) not in manifest.files:
                 raise SecurityError(f"{name} keeps data in {location!a}, which is not in the bundle")
-    recorded = manifest.engine["settings"].get("sha256")
-    if recorded is not None and recorded != manifest.files[path].sha256:
-        raise SecurityError(f"{path} is not the engine that was recorded when it was built")
+    for setting, name in (("sha256", path), ("source_sha256", str(PurePosixPath(path).with_name("model.onnx")))):
+        recorded, listed = manifest.engine["settings"].get(setting), manifest.files.get(name)
+        if recorded is not None and (listed is None or recorded != listed.sha256):
+            raise SecurityError(f"{name} is not the one that was recorded when the engine was built")
