@@ -18,7 +18,7 @@ from tests.benchmarks.device.packed import real_bundle, real_files
 from tests.benchmarks.device.test_selftest import planted
 from tests.export.bundle.bundles import bundle_files, write_folder, zip_bytes
 
-QUICK = Protocol(seconds=0.1, processes=1, half_width=0.9)
+QUICK = Protocol(seconds=0.05, processes=1, half_width=0.9)
 
 
 def words(error: str) -> str:
