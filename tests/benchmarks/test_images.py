@@ -25,6 +25,7 @@ def noise(size: tuple[int, int], channels: int = 0) -> np.ndarray:
     return made if channels else made[..., 0]
 
 
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency")
 @pytest.mark.parametrize("channels", ["RGB", "L"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("kind", ["RGB", "RGBA", "L", "LA", "1", "P1", "P2", "P4", "P8", "P with transparency"])
