@@ -14,6 +14,9 @@ from export.errors import InputError
 
 Channels = Literal["RGB", "L"]
 
+LONGEST_SIDE, MOST_TOKENS = 1 << 13, 1 << 20
+"""What a bundle may ask for: a device has little memory."""
+
 
 @dataclass(frozen=True)
 class ImagePreprocessing:
@@ -43,9 +46,12 @@ class ImagePreprocessing:
     def __post_init__(self) -> None:
         if self.channels not in ("RGB", "L"):
             raise ValueError(f"channels: found {self.channels!r}, allowed: 'RGB', 'L'")
-        if self.shorter is not None and (self.size is None or self.shorter < max(self.size)):
+        if self.size is not None and (len(self.size) != 2 or not 1 <= min(self.size) <= max(self.size) <= LONGEST_SIDE):
+            raise ValueError(f"size: found {self.size}, height and width from 1 to {LONGEST_SIDE} are meant")
+        if self.shorter is not None and (self.size is None or not max(self.size) <= self.shorter <= LONGEST_SIDE):
             raise ValueError(
-                f"shorter: found {self.shorter} with size {self.size}; it must be at least the size cut from it"
+                f"shorter: found {self.shorter} with size {self.size}; it must be at least the size cut from it, "
+                f"at most {LONGEST_SIDE}"
             )
         count = 3 if self.channels == "RGB" else 1
         for name in ("mean", "std"):
@@ -97,8 +103,8 @@ class TextPreprocessing:
     padded: bool = False
 
     def __post_init__(self) -> None:
-        if self.longest < 3:
-            raise ValueError(f"longest: found {self.longest}, a text has 3 tokens at least")
+        if not 3 <= self.longest <= MOST_TOKENS:
+            raise ValueError(f"longest: found {self.longest}, a text has 3 tokens at least, {MOST_TOKENS} at most")
 
     def inputs(self, ids: Sequence[int], padding: int = 0) -> dict[str, np.ndarray]:
         """The model's inputs for the ids of a text, special tokens and all."""

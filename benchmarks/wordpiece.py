@@ -36,11 +36,11 @@ def load_tokenizer(path: Path) -> tuple[Tokenize, int]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         kinds = [value[part]["type"] for part in ("normalizer", "pre_tokenizer", "post_processor", "model")]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        padding = int((value.get("padding") or {}).get("pad_id", 0))
+        if kinds == ["BertNormalizer", "BertPreTokenizer", "TemplateProcessing", "WordPiece"]:
+            return WordPiece(value), padding
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration, RecursionError) as error:
         raise InputError(f"{path.name}: is no tokenizer.json ({error})") from error
-    padding = int((value.get("padding") or {}).get("pad_id", 0))
-    if kinds == ["BertNormalizer", "BertPreTokenizer", "TemplateProcessing", "WordPiece"]:
-        return WordPiece(value), padding
     if find_spec("tokenizers") is None:
         raise UnsupportedError(
             f"{path.name}: is a {kinds[-1]} tokenizer; without a package BERT's is read alone; pip install tokenizers"
@@ -71,7 +71,7 @@ class WordPiece:
         self._strip: bool = self._lower if accents is None else accents
         self._clean: bool = normalizer["clean_text"]
         self._chinese: bool = normalizer["handle_chinese_chars"]
-        self._special = {added["content"]: added["id"] for added in value["added_tokens"]}
+        self._special = {added["content"]: added["id"] for added in value["added_tokens"] if added["content"]}
         single, known = value["post_processor"]["single"], value["post_processor"]["special_tokens"]
         place = next(index for index, part in enumerate(single) if "Sequence" in part)
         before, after = single[:place], single[place + 1 :]

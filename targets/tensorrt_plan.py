@@ -51,7 +51,7 @@ def checked_plan(engine: Engine) -> bytes:
         SecurityError: if they are not those recorded; such a plan is never used, nor replaced.
     """
     plan = engine.path.read_bytes()
-    if hashlib.sha256(plan).hexdigest() != engine.settings["sha256"]:
+    if hashlib.sha256(plan).hexdigest() != engine.settings.get("sha256"):
         raise SecurityError(
             f"{engine.path.name}: its sha256 is not the recorded one; get the artifact again from where it was made"
         )

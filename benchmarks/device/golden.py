@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Mapping
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,12 @@ from targets.base import Arrays
 
 Sample = tuple[Arrays, Arrays]
 """Inputs and expected outputs by name, each with a batch of one as first axis."""
+
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '(\|[biu]1|<[iuf][248])', 'fortran_order': (True|False), "
+    rb"'shape': \(((?:\d{1,9}, ?){0,8}\d{0,9})\), \} {0,64}\n",
+    re.DOTALL,
+)
 
 
 def golden_samples(manifest: Manifest, folder: Path) -> list[Sample]:
@@ -48,10 +55,22 @@ def _samples(manifest: Manifest, folder: Path) -> Iterator[Sample]:
 
 
 def _array(folder: Path, file: str, samples: int) -> np.ndarray:
-    try:
-        array = np.load(BytesIO((folder / file).read_bytes()), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise SecurityError(f"{file}: holds no plain array ({error})") from error
-    if not isinstance(array, np.ndarray) or array.ndim < 1 or len(array) != samples:
-        raise SecurityError(f"{file}: holds no array of {samples} samples")
-    return array
+    """The array in a .npy file, writable for runtimes that share it.
+
+    The header is matched, not evaluated as numpy does, and believed only where the bytes behind it bear it out.
+
+    Source: numpy.org/doc/stable/reference/generated/numpy.lib.format.html, version 1.0
+    """
+    content = (folder / file).read_bytes()
+    header = _HEADER.match(content)
+    if header is None:
+        raise SecurityError(f"{file}: holds no plain array of numbers; fetch the bundle again")
+    descr, by_columns, extents = (group.decode() for group in header.groups())
+    shape, dtype = tuple(int(extent) for extent in extents.split(",") if extent.strip()), np.dtype(descr)
+    if shape[:1] != (samples,) or math.prod(shape) * dtype.itemsize != len(content) - header.end():
+        raise SecurityError(
+            f"{file}: holds {len(content) - header.end():,} bytes as an array of shape {shape} of {dtype}; "
+            f"{samples} samples are meant, fetch the bundle again"
+        )
+    values = np.frombuffer(bytearray(content[header.end() :]), dtype)
+    return values.reshape(shape, order="F" if by_columns == "True" else "C")

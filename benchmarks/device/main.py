@@ -6,16 +6,13 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.device.measure import measured_here
-from benchmarks.device.predict import predict
-from benchmarks.device.selftest import selftest
 from benchmarks.device.words import bench_lines, guess_lines, selftest_lines, verified_line
-from benchmarks.latency import Protocol
 from export.bundle.manifest import FILE
 from export.bundle.verify import Bundle, unpacked, verify
-from export.errors import CompressError, InputError
+from export.errors import CompressError, EnvironmentFailure, InputError
 from export.files import write_whole
 
 
@@ -28,6 +25,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except CompressError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except MemoryError:
+        print("error: the memory of this machine is full", file=sys.stderr)
+        return EnvironmentFailure.exit_code
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
@@ -37,6 +37,15 @@ def _carried_out(asked: argparse.Namespace, bundle: Bundle) -> int:
     if asked.command == "verify":
         print(verified_line(bundle))
         return 0
+    if find_spec("numpy") is None:
+        raise EnvironmentFailure(f"{asked.command} needs numpy, which is not installed; pip install numpy")
+    from benchmarks.device.measure import measured_here
+    from benchmarks.device.predict import predict
+    from benchmarks.device.selftest import selftest
+    from benchmarks.latency import Protocol
+
+    if asked.command == "bench" and asked.json and not Path(asked.json).parent.is_dir():
+        raise InputError(f"--json {asked.json}: there is no such folder")
     with unpacked(bundle) as folder:
         if asked.command == "selftest":
             tested = selftest(bundle.manifest, folder, asked.threads)
@@ -70,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--threads", type=_from_one, default=1)
         if name == "bench":
             command.add_argument("--batch", type=_from_one, nargs="+", default=[1], help="batch sizes")
-            command.add_argument("--seconds", type=float, default=6.0, help="measuring time of a batch size, at most")
+            command.add_argument(
+                "--seconds", type=_above_0, default=6.0, help="measuring time of a batch size, at most"
+            )
             command.add_argument("--json", metavar="FILE", help="write all of it there")
     return parser
 
@@ -79,6 +90,13 @@ def _from_one(word: str) -> int:
     if not word.isdecimal() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"found {word}, a number from 1 is meant")
     return int(word)
+
+
+def _above_0(word: str) -> float:
+    value = float(word)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"found {word}, a number above 0 is meant")
+    return value
 
 
 def _bundle(given: str | None) -> Path:

@@ -111,16 +111,13 @@ def compared(
             difference = _difference(array, found.get(name))
             if name not in worst or difference > worst[name][0]:
                 worst[name] = difference, index
-    findings = []
-    for name, (difference, index) in worst.items():
-        allowed = tolerance.get(name, 0.0)
-        if not difference <= allowed:
-            findings.append(
-                f"output '{name}' differs by {difference:.3g} at golden input {index}, {allowed:.3g} is allowed"
-            )
-    return tuple(findings), max(
-        (_share(found, tolerance.get(name, 0.0)) for name, (found, _) in worst.items()), default=0.0
-    )
+    findings = [
+        f"output '{name}' {_told(samples[index][1][name], answers[index].get(name), difference)} at golden input {index}, "
+        f"{tolerance[name]:.3g} is allowed"
+        for name, (difference, index) in worst.items()
+        if difference > tolerance[name]
+    ]
+    return tuple(findings), max((_share(found, tolerance[name]) for name, (found, _) in worst.items()), default=0.0)
 
 
 def _timed(session: Session, inputs: Mapping[str, np.ndarray]) -> tuple[float, dict[str, np.ndarray]]:
@@ -135,8 +132,19 @@ def _difference(expected: np.ndarray, found: np.ndarray | None) -> float:
     if found is None or found.shape != expected.shape:
         return float("inf")
     one, other = expected.astype(np.float64), found.astype(np.float64)
-    apart = np.where((one == other) | (np.isnan(one) & np.isnan(other)), 0.0, np.abs(one - other))
+    with np.errstate(invalid="ignore"):
+        apart = np.where((one == other) | (np.isnan(one) & np.isnan(other)), 0.0, np.abs(one - other))
     return float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max(initial=0.0))
+
+
+def _told(expected: np.ndarray, found: np.ndarray | None, difference: float) -> str:
+    if found is None:
+        return "is missing"
+    if found.shape != expected.shape:
+        return f"has shape {list(found.shape)} instead of {list(expected.shape)}"
+    if not np.isfinite(difference):
+        return "is NaN or infinite in other places than expected"
+    return f"differs by {difference:.3g}"
 
 
 def _share(difference: float, allowed: float) -> float:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.device.predict import Guess
-from benchmarks.device.selftest import Selftest
 from export.bundle.verify import Bundle
+
+if TYPE_CHECKING:  # they need numpy, to say that a bundle is whole does not
+    from benchmarks.device.predict import Guess
+    from benchmarks.device.selftest import Selftest
 
 
 def verified_line(bundle: Bundle) -> str:
@@ -15,7 +17,8 @@ def verified_line(bundle: Bundle) -> str:
     manifest, engine = bundle.manifest, bundle.manifest.engine
     signed = "; signed, the signature is checked with a key" if bundle.signed else ""
     return (
-        f"{bundle.path.name}: whole. {manifest.name} for {engine['target']} ({engine['scheme']}), "
+        f"{bundle.path.name}: whole. {printable(manifest.name)} for {printable(engine['target'])} "
+        f"({printable(engine['scheme'])}), "
         f"{len(bundle.contents.sizes)} files, {bundle.size_bytes:,} bytes, {bundle.digest[:12]}{signed}"
     )
 
@@ -28,11 +31,11 @@ def selftest_lines(bundle: Bundle, tested: Selftest) -> Iterable[str]:
     )
     if tested.passed:
         yield (
-            f"pass: {tested.samples} golden inputs answered as by {bundle.manifest.golden.answered_by}; "
+            f"pass: {tested.samples} golden inputs answered as by {printable(bundle.manifest.golden.answered_by)}; "
             f"largest difference {tested.closest:.0%} of what is allowed"
         )
     for finding in tested.findings:
-        yield f"fail: {finding}"
+        yield f"fail: {printable(finding)}"
 
 
 def bench_lines(found: Mapping[str, Any]) -> Iterable[str]:
@@ -51,7 +54,12 @@ def bench_lines(found: Mapping[str, Any]) -> Iterable[str]:
 def guess_lines(guesses: Iterable[Guess]) -> Iterable[str]:
     """A class a line, the likeliest first."""
     for guess in guesses:
-        yield f"{guess.probability:7.2%}  {guess.label}"
+        yield f"{guess.probability:7.2%}  {printable(guess.label)}"
+
+
+def printable(text: str) -> str:
+    """Without the control characters by which a name would write elsewhere on a terminal, at most 200 characters."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
 
 
 def _ms(seconds: float) -> str:

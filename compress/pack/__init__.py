@@ -52,7 +52,7 @@ def pack(
 
     Args:
         run: the folder of a finished run.
-        out: the bundle: a file, or a folder where the name ends with no suffix or exists as an empty folder.
+        out: the bundle: a file, or a folder where the name ends with no suffix.
         platform: processor family of the device, where the target made a file for several ("arm64"); by default the one
             that was measured.
         anyway: pack what the report rejects, too.
@@ -68,9 +68,13 @@ def pack(
     folder, engine = _artifact(run, row)
     if out.exists():
         raise InputError(f"{out}: is there already; give another -o, or remove it")
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: there is no folder {out.parent}; make it, or give another -o")
     with tempfile.TemporaryDirectory(prefix="compress-") as scratch:
         files, manifest = _collected(report, row, kept, folder, engine, platform, Path(scratch))
-        check_private(files)
+        told = Path(scratch) / FILE
+        told.write_bytes(manifest.to_bytes())
+        check_private({**files, FILE: told})
         _write(files, manifest, out, Path(scratch), key)
     sizes = {name: entry.size_bytes for name, entry in manifest.files.items()}
     return Packed(
@@ -208,6 +212,8 @@ def _write(files: Mapping[str, Path], manifest: Manifest, out: Path, scratch: Pa
         digests[SIGNATURE] = sha256_of(folder / SIGNATURE)
     (folder / SUMS).write_bytes(sums(digests))
     partial = out.with_name(f".{out.name}.partial")
+    if partial.is_dir():  # left by a pack that was killed
+        shutil.rmtree(partial)
     try:
         if out.suffix:
             write_archive({name: folder / name for name in (*digests, SUMS)}, partial)

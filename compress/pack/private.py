@@ -28,24 +28,41 @@ def check_private(files: Mapping[str, Path]) -> None:
         kept = b""
         for chunk in chunks_of(path):
             seen = kept + chunk
-            for private in wanted:
-                if re.search(rb"(?<![A-Za-z0-9])" + re.escape(private) + rb"(?![A-Za-z0-9])", seen):
+            for private, pattern in wanted.items():
+                if re.search(pattern, seen):
                     raise SecurityError(
-                        f"{name}: holds '{private.decode(errors='replace')}', a path or name of this machine; "
-                        "it must not ship, report it with the model's exporter"
+                        f"{name}: holds '{private}', a path or name of this machine; it must not ship: "
+                        "take it out of the recipe or workload, or report it with the model's exporter"
                     )
-            kept = seen[-overlap - 1 :]
+            kept = seen[-overlap - 2 :]
 
 
-def _private() -> list[bytes]:
-    """The home and current folder and the interpreter's, and the names of user and host where they say something."""
-    folders = {str(Path.home()), str(Path.cwd()), str(Path(os.__file__).resolve().parent)}
-    names = {socket.gethostname(), socket.getfqdn()} | {_user()}
-    found = {folder for folder in folders if len(Path(folder).parts) > 1}
-    return [
-        each.encode()
-        for each in sorted(found | {name for name in names if len(name) >= SHORTEST and name != "localhost"})
-    ]
+def _private() -> dict[str, bytes]:
+    """The home and current folder and the interpreter's, and the names of user and host where they say something.
+
+    A user's name is one only in a path or an address: "runner" and "pytorch" are words in every bundle. For the same reason
+    a current folder like /model counts only from its second part on.
+
+    Returns:
+        Name -> the pattern that it is found by.
+    """
+    home, here, library = Path.home(), Path.cwd(), Path(os.__file__).resolve().parent
+    folders = {home, library} | ({here} if len(here.parts) > 2 else set())
+    hosts = {socket.gethostname(), socket.getfqdn()} - {"localhost"}
+    found = {
+        host: b"(?<![A-Za-z0-9])" + re.escape(host.encode()) + b"(?![A-Za-z0-9])"
+        for host in sorted(hosts)
+        if len(host) >= SHORTEST
+    }
+    for folder in sorted(folders):
+        # protobuf writes a text's length before it: of 65 to 90 letters it reads as one more
+        before = b"" if len(folder.parts) > 2 else b"(?<![A-Za-z0-9])"
+        if len(folder.parts) > 1:
+            found[str(folder)] = before + re.escape(str(folder).encode()) + b"(?![A-Za-z0-9])"
+    if len(user := _user()) >= SHORTEST:
+        name = re.escape(user.encode())
+        found[user] = rb"[/\\]" + name + b"(?![A-Za-z0-9])|(?<![A-Za-z0-9])" + name + b"@"
+    return found
 
 
 def _user() -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from export.bundle.names import LONGEST, shown
 from export.errors import SecurityError, UnsupportedError
 
 MOST_FILES = 1000
@@ -102,7 +103,8 @@ def read_entries(archive: BinaryIO, size_bytes: int) -> list[Entry]:
     magic, _, _, _, count, length, start, _ = _END.unpack(_exactly(archive, _END.size))
     if magic != b"PK\5\6":
         raise SecurityError("it is no whole bundle: its end is missing; fetch it again")
-    if count > MOST_FILES or start + length + _END.size != size_bytes:
+    largest = min(count, MOST_FILES) * (_CENTRAL.size + LONGEST)
+    if count > MOST_FILES or length > largest or start + length + _END.size != size_bytes:
         raise SecurityError("it is no bundle: its directory does not end where the file does; fetch it again")
     archive.seek(start)
     entries = list(_entries(_exactly(archive, length), count))
@@ -111,13 +113,13 @@ def read_entries(archive: BinaryIO, size_bytes: int) -> list[Entry]:
     offset = 0
     for entry in entries:
         if entry.offset != offset:
-            raise SecurityError(f"{entry.name!a} does not begin where the file before it ends; nothing was read")
+            raise SecurityError(f"{shown(entry.name)} does not begin where the file before it ends; nothing was read")
         archive.seek(offset)
         if archive.read(entry.start - offset) != entry.local():
-            raise SecurityError(f"the header of {entry.name!a} is not the one that belongs to it; fetch it again")
+            raise SecurityError(f"the header of {shown(entry.name)} is not the one that belongs to it; fetch it again")
         offset = entry.end
-    archive.seek(offset)
-    if archive.read() != _tail(entries):
+    archive.seek(start)
+    if offset != start or archive.read() != _tail(entries):
         raise SecurityError("its directory holds something else than names, sizes and checksums; fetch it again")
     return entries
 
@@ -156,7 +158,8 @@ def _entries(directory: bytes, count: int) -> Iterator[Entry]:
         try:
             name = name_bytes.decode("ascii")
         except UnicodeDecodeError as error:
-            raise SecurityError(f"the file name {name_bytes!r} is not ASCII; nothing was read") from error
+            name = name_bytes.decode("utf-8", errors="replace")
+            raise SecurityError(f"the file name {shown(name)} is not ASCII; nothing was read") from error
         yield Entry(name, values[7], values[8], values[16])
         place += _CENTRAL.size + values[10]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 from export.bundle.archive import MOST_FILES, chunks_of, contents, read_entries
-from export.bundle.names import check_names
+from export.bundle.names import check_names, shown
 from export.errors import InputError, SecurityError
 
 
@@ -30,7 +31,7 @@ def open_contents(path: Path) -> Contents:
         SecurityError: if it is no archive in the canonical form, holds anything but plain files, or a name is refused.
     """
     try:
-        kind = path.lstat().st_mode
+        kind, meant = path.lstat().st_mode, path.stat().st_mode
     except OSError as error:
         raise InputError(
             f"{path}: {error.strerror}; give a bundle, a file or folder made by `compress pack`"
@@ -38,10 +39,10 @@ def open_contents(path: Path) -> Contents:
     found: Contents
     if stat.S_ISDIR(kind):
         found = FolderContents(path)
-    elif stat.S_ISREG(path.stat().st_mode):
+    elif stat.S_ISREG(meant):
         found = ArchiveContents(path)
     else:
-        raise SecurityError("it is neither a file nor a folder; nothing was read")
+        raise SecurityError("it is neither a file nor a folder, or a link to a folder; nothing was read")
     check_names(found.sizes)
     return found
 
@@ -51,24 +52,28 @@ class FolderContents:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._counted = 0
         self.sizes: dict[str, int] = dict(sorted(self._walk("")))
 
     def read(self, name: str) -> Iterator[bytes]:
         return chunks_of(self.folder / name)
 
-    def _walk(self, inside: str, counted: int = 0) -> Iterator[tuple[str, int]]:
-        for entry in os.scandir(self.folder / inside):
+    def _walk(self, inside: str) -> Iterator[tuple[str, int]]:
+        entries = list(islice(os.scandir(self.folder / inside), MOST_FILES + 1))
+        self._counted += len(entries)
+        if self._counted > MOST_FILES:
+            raise SecurityError(f"it holds more than {MOST_FILES} files and folders; nothing was read")
+        if inside and not entries:
+            raise SecurityError(f"the folder {shown(inside)} is empty; the bundle was changed after packing")
+        for entry in entries:
             name, status = inside + entry.name, entry.stat(follow_symlinks=False)
-            counted += 1
-            if counted > MOST_FILES:
-                raise SecurityError(f"it holds more than {MOST_FILES} files in one folder; nothing was read")
             if stat.S_ISDIR(status.st_mode):
                 check_names([name])
                 yield from self._walk(name + "/")
             elif not stat.S_ISREG(status.st_mode):
-                raise SecurityError(f"{name!a} is a link or a device, not a file; nothing was read")
+                raise SecurityError(f"{shown(name)} is a link or a device, not a file; nothing was read")
             elif status.st_nlink > 1:
-                raise SecurityError(f"{name!a} is a file with a second name elsewhere; nothing was read")
+                raise SecurityError(f"{shown(name)} is a file with a second name elsewhere; nothing was read")
             else:
                 yield name, status.st_size
 

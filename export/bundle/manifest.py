@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
+from export.bundle.names import check_names
 from export.errors import SecurityError
 
 FILE = "manifest.json"
@@ -121,7 +124,8 @@ def read_manifest(content: bytes) -> Manifest:
                 {"engine": _engine, "runtime": _runtime, "golden": _golden, "files": _files, "class_names": _strings},
             )
         )
-    except _Wrong as error:
+        _check_golden(manifest)
+    except (_Wrong, RecursionError) as error:
         raise SecurityError(f"{FILE}: {error}; the bundle was not made by `compress pack`") from error
     for name in _named(manifest):
         if not isinstance(name, str) or name not in manifest.files:
@@ -139,11 +143,14 @@ def _plain(content: bytes) -> dict[str, Any]:
             raise ValueError("a key stands twice")
         return dict(pairs)
 
-    def refuse(text: str) -> Any:
-        raise ValueError(f"{text} is no number")
+    def finite(text: str) -> float:
+        value = float(text)
+        if not math.isfinite(value):
+            raise ValueError(f"{text} is no finite number")
+        return value
 
     try:
-        value = json.loads(content.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
+        value = json.loads(content.decode("utf-8"), object_pairs_hook=unique, parse_constant=finite, parse_float=finite)
     except (ValueError, RecursionError) as error:
         raise SecurityError(f"{FILE}: cannot be read as JSON ({error}); fetch the bundle again") from error
     if not isinstance(value, dict):
@@ -173,11 +180,16 @@ def _typed(value: Any, kind: Any, others: Mapping[str, Any] | None = None) -> di
         found, optional = value[name], annotation.endswith(" | None")
         if others and name in others:
             made[name] = others[name](found)
-        elif (optional and found is None) or (isinstance(found, _PLAIN[annotation]) and not isinstance(found, bool)):
+        elif (optional and found is None) or _is(found, _PLAIN[annotation]):
             made[name] = tuple(found) if isinstance(found, list) else found
         else:
             raise _Wrong(f"{name}: found {_short(found)}, {annotation} is meant")
     return made
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """JSON's true and false are no numbers."""
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 _ENGINE: dict[str, Any] = {
@@ -197,14 +209,19 @@ def _engine(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict) or value.keys() != _ENGINE.keys():
         raise _Wrong(f"engine: found {_short(value)}, an object with {', '.join(_ENGINE)} is meant")
     for name, kind in _ENGINE.items():
-        if not isinstance(value[name], kind):
+        if not _is(value[name], kind):
             raise _Wrong(f"engine.{name}: found {_short(value[name])}")
     _strings(value["files"])
     for spec in (*value["inputs"], *value["outputs"]):
-        keys = {"name", "dtype", "shape"}
-        if not isinstance(spec, dict) or spec.keys() != keys or not isinstance(spec["shape"], list):
+        if not _is_tensor(spec):
             raise _Wrong(f"engine: a tensor has name, dtype and shape, found {_short(spec)}")
     return value
+
+
+def _is_tensor(spec: Any) -> bool:
+    if not isinstance(spec, dict) or spec.keys() != {"name", "dtype", "shape"} or not isinstance(spec["shape"], list):
+        return False
+    return _is(spec["name"], str) and _is(spec["dtype"], str) and all(_is(axis, (int, str)) for axis in spec["shape"])
 
 
 def _runtime(value: Any) -> Runtime:
@@ -225,7 +242,7 @@ def _groups(value: Any) -> tuple[GoldenGroup, ...]:
 
 
 def _tolerance(value: Any) -> dict[str, float]:
-    if not isinstance(value, dict) or not all(isinstance(each, (int, float)) and each >= 0 for each in value.values()):
+    if not isinstance(value, dict) or not all(_is(each, (int, float)) and each >= 0 for each in value.values()):
         raise _Wrong(f"tolerance: found {_short(value)}, a number from 0 for each output is meant")
     return value
 
@@ -239,6 +256,7 @@ def _files(value: Any) -> dict[str, FileEntry]:
             raise _Wrong(f"files: {_short(name)}: found {_short(entry)}, a sha256 and a size are meant")
     if set(files) & {FILE, SUMS, SIGNATURE}:
         raise _Wrong(f"files: {FILE}, {SUMS} and {SIGNATURE} cannot be in their own list")
+    check_names(files)
     return files
 
 
@@ -248,11 +266,29 @@ def _strings(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _check_golden(manifest: Manifest) -> None:
+    """A test that leaves out samples, inputs or outputs would be passed by anything."""
+    engine = manifest.engine
+    inputs, outputs = ({spec["name"] for spec in engine[kind]} for kind in ("inputs", "outputs"))
+    if not manifest.golden.groups:
+        raise _Wrong("golden: it holds no inputs")
+    for group in manifest.golden.groups:
+        if group.samples < 1 or set(group.inputs) != inputs or set(group.outputs) != outputs:
+            raise _Wrong(f"golden: found {_short(group)}, samples of every input and output of the engine are meant")
+    if set(manifest.golden.tolerance) != outputs:
+        raise _Wrong(f"golden: found {_short(manifest.golden.tolerance)}, a tolerance of every output is meant")
+
+
 def _named(manifest: Manifest) -> list[str]:
     """Every file that a field other than `files` names."""
     golden = [name for group in manifest.golden.groups for name in (*group.inputs.values(), *group.outputs.values())]
     tokenizer = (manifest.preprocessing or {}).get("tokenizer")
-    return [manifest.engine["path"], *manifest.engine["files"], *golden, *([] if tokenizer is None else [tokenizer])]
+    path, settings = manifest.engine["path"], manifest.engine["settings"]
+    others = settings.get("also_for", {})
+    beside = (
+        [f"{PurePosixPath(path).parent}/{name}" for name in others.values()] if isinstance(others, dict) else [others]
+    )
+    return [path, *manifest.engine["files"], *golden, *beside, *([] if tokenizer is None else [tokenizer])]
 
 
 def _short(value: Any) -> str:

@@ -31,16 +31,25 @@ def check_names(names: Iterable[str]) -> None:
     seen: dict[str, str] = {}
     for name in names:
         if reason := _refusal(name):
-            raise SecurityError(f"the file name {_shown(name)} is refused: {reason}")
+            raise SecurityError(f"the file name {shown(name)} is refused: {reason}")
         if name.lower() in seen:
             raise SecurityError(
-                f"the file names {_shown(seen[name.lower()])} and {_shown(name)} are one file on systems that "
+                f"the file names {shown(seen[name.lower()])} and {shown(name)} are one file on systems that "
                 "do not tell small from capital letters; nothing was read"
             )
         seen[name.lower()] = name
-    for name in seen:
-        if inside := next((other for other in seen if other.startswith(name + "/")), None):
-            raise SecurityError(f"{_shown(name)} is a file and, by {_shown(inside)}, a folder; nothing was read")
+    for folded, name in seen.items():
+        for place in range(len(folded)):
+            if folded[place] == "/" and folded[:place] in seen:
+                raise SecurityError(
+                    f"{shown(seen[folded[:place]])} is a file and, by {shown(name)}, a folder; nothing was read"
+                )
+
+
+def shown(name: str) -> str:
+    """Quoted, without control characters, at most 60 characters."""
+    text = ascii(name)
+    return text if len(text) <= 60 else text[:57] + "..." + text[0]
 
 
 def _refusal(name: str) -> str | None:
@@ -51,13 +60,9 @@ def _refusal(name: str) -> str | None:
         return f"it lies {len(parts)} folders deep, at most {DEEPEST} are allowed"
     for part in parts:
         if not _PART.fullmatch(part):
-            return f"its part {_shown(part)} is not made of letters, digits and . _ + - alone, or begins or ends with a dot"
+            return (
+                f"its part {shown(part)} is not made of letters, digits and . _ + - alone, or begins or ends with a dot"
+            )
         if _DEVICES.fullmatch(part):
-            return f"Windows takes {_shown(part)} for a device"
+            return f"Windows takes {shown(part)} for a device"
     return None
-
-
-def _shown(name: str) -> str:
-    """Quoted, without control characters, at most 60 characters."""
-    text = ascii(name)
-    return text if len(text) <= 60 else text[:57] + "...'"

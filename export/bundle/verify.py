@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,14 @@ from export.bundle.contents import Contents, FolderContents, open_contents
 from export.bundle.manifest import FILE, LARGEST_BYTES, SIGNATURE, SUMS, Manifest, read_manifest
 from export.bundle.onnx_files import external_files
 from export.errors import EnvironmentFailure, SecurityError
+
+_MODELS = {
+    "openvino": (".xml", rb"\s*<"),
+    "onnxruntime_mobile": (".ort", b".{4}ORTM"),
+    "tensorrt": (".engine", b""),
+}
+"""Target -> how the file that it loads ends and begins. Runtimes go by the content: ONNX Runtime takes ONNX by any name but
+.ort, and then follows what it says of external data. TensorRT's engine goes by its sha256."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +50,14 @@ def verify(path: Path) -> Bundle:
     Raises:
         InputError: if there is nothing at `path`.
         SecurityError: one sentence on the first thing that is wrong.
+        EnvironmentFailure: if it cannot be read.
     """
     try:
         return _verified(path)
     except SecurityError as error:
         raise SecurityError(f"{path.name}: {error}") from error
+    except OSError as error:
+        raise EnvironmentFailure(f"{path.name}: cannot be read: {error.strerror}") from error
 
 
 @contextmanager
@@ -61,7 +73,10 @@ def unpacked(bundle: Bundle) -> Iterator[Path]:
     if isinstance(bundle.contents, FolderContents):
         yield bundle.path
         return
-    folder = Path(tempfile.mkdtemp(prefix="compress-"))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="compress-"))
+    except OSError as error:
+        raise EnvironmentFailure(f"{bundle.path.name}: there is no place to unpack it: {error.strerror}") from error
     try:
         unpack(bundle, folder)
         yield folder
@@ -136,14 +151,19 @@ def _sha256(contents: Contents, name: str) -> str:
 
 
 def _check_engine(manifest: Manifest, contents: Contents) -> None:
-    """What no checksum tells: ONNX files that reach for others, and an engine that is not the recorded one."""
+    """What no checksum tells: a model in disguise, ONNX files that reach for others, an engine that is not the recorded one."""
+    path, target = manifest.engine["path"], manifest.engine["target"]
+    ending, begin = _MODELS.get(target, ("", b""))
+    if not path.endswith(ending) or not re.match(begin, next(contents.read(path), b""), re.DOTALL):
+        raise SecurityError(f"{path} is no model that {target} loads, {ending}; nothing was loaded")
     for name in manifest.files:
-        if not name.endswith(".onnx"):
+        if not name.lower().endswith(".onnx"):
             continue
         folder = PurePosixPath(name).parent
         for location in external_files(b"".join(contents.read(name))):
             if str(folder / location) not in manifest.files:
                 raise SecurityError(f"{name} keeps data in {location!a}, which is not in the bundle")
-    recorded = manifest.engine["settings"].get("sha256")
-    if recorded is not None and recorded != manifest.files[manifest.engine["path"]].sha256:
-        raise SecurityError(f"{manifest.engine['path']} is not the engine that was recorded when it was built")
+    for setting, name in (("sha256", path), ("source_sha256", str(PurePosixPath(path).with_name("model.onnx")))):
+        recorded, listed = manifest.engine["settings"].get(setting), manifest.files.get(name)
+        if recorded is not None and (listed is None or recorded != listed.sha256):
+            raise SecurityError(f"{name} is not the one that was recorded when the engine was built")

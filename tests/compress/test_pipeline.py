@@ -10,12 +10,15 @@ import onnxruntime
 import pytest
 
 import compress
+from benchmarks.device.selftest import selftest
 from benchmarks.metrics import Accuracy
 from benchmarks.report import Report
 from benchmarks.samples_file import key_of, read_samples
 from compress.gallery import EACH
+from compress.pack import pack
 from compress.pipeline import exit_code, run
 from compress.run_directory import sha256_of
+from export.bundle.verify import unpacked
 from export.errors import EnvironmentFailure, InputError, QualityError, UnsupportedError
 from tests.compress.tiny import RECIPE, write_tiny
 
@@ -301,3 +304,19 @@ def test_a_worker_that_dies_is_an_environment_failure(finished: tuple[Path, Path
             EnvironmentFailure, match=r"onnxruntime_mobile/fp32: the worker process ended at 'run' with signal 9"
         ):
             worker.run({"image": np.zeros((1, 1, 12, 12), np.float32)})
+
+
+@pytest.mark.parametrize("target", ["onnxruntime_mobile", "openvino"])
+def test_what_ships_is_packed_and_passes_its_own_test(
+    finished: tuple[Path, Path, Report], target: str, tmp_path: Path
+) -> None:
+    _, out, report = finished
+    row = report.chosen(target)
+    if row is None or not row.files:
+        pytest.skip(f"{target} was not available to the run")
+    bundle = pack(out, target, tmp_path / "x.compress", anyway=True).bundle
+    shipped = {entry.sha256 for name, entry in bundle.manifest.files.items() if name.startswith("model/")}
+    assert shipped == set(row.files.values())
+    with unpacked(bundle) as folder:
+        found = selftest(bundle.manifest, folder)
+    assert found.passed and found.samples == 16
