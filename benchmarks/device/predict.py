@@ -47,16 +47,17 @@ def predict(manifest: Manifest, folder: Path, given: str, threads: int = 1) -> l
         tokenize, padding = load_tokenizer(folder / recipe.tokenizer)
         inputs = recipe.inputs(tokenize(given, recipe.longest), padding)
     with loaded(target, engine, threads) as session:
-        logits = next(iter(session.run(inputs).values()))
-    return guesses(np.asarray(logits), manifest.class_names)
+        outputs = session.run(inputs)
+    wanted = (manifest.postprocessing or {}).get("output", next(iter(outputs)))
+    if wanted not in outputs:
+        raise InputError(f"the engine has no output {wanted!a}, of which the manifest tells; pack the run again")
+    return guesses(np.asarray(outputs[wanted]), manifest.class_names)
 
 
 def guesses(logits: np.ndarray, class_names: tuple[str, ...]) -> list[Guess]:
     """From logits of shape (1, classes); of a single logit z the classes are (0, z)."""
     if logits.ndim != 2 or len(logits) != 1:
-        raise InputError(
-            f"the model's first output has shape {logits.shape}; predict tells classes, of shape (1, classes)"
-        )
+        raise InputError(f"the model's output has shape {logits.shape}; predict tells classes, of shape (1, classes)")
     row = logits[0].astype(np.float64)
     if len(row) == 1:
         row = np.array([0.0, row[0]])

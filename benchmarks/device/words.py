@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.device.heat import emulation
+from benchmarks.sensors import emulator
 from export.bundle.verify import Bundle
 
 if TYPE_CHECKING:  # they need numpy, to say that a bundle is whole does not
@@ -36,6 +39,9 @@ def selftest_lines(bundle: Bundle, tested: Selftest) -> Iterable[str]:
         )
     for finding in tested.findings:
         yield f"fail: {printable(finding)}"
+    emulated = emulator(Path("/"))
+    for warning in emulation({} if emulated is None else {"emulated_by": emulated}):
+        yield f"warning: {warning}"
 
 
 def bench_lines(found: Mapping[str, Any]) -> Iterable[str]:

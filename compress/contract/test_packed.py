@@ -71,7 +71,7 @@ def _write_run(built: Built, run: Path) -> None:
     shutil.copytree(built.folder, place)
     engine = Engine.from_json(built.engine.to_json(built.folder), place)
     write_text_whole(place / ENGINE, json.dumps(engine.to_json(place)))
-    told: dict[str, Any] = {"preprocessing": None, "class_names": [], "licence": None}
+    told: dict[str, Any] = {"preprocessing": None, "postprocessing": None, "class_names": [], "licence": None}
     write_kept(run, [built.batch(1, seed=seed) for seed in range(3)], told)
     report = Report(
         name="contract",

@@ -147,6 +147,7 @@ def _collected(
         latency=tuple(_latency(asdict(latency)) for latency in row.latency),
         machine={name: fact for name, fact in report.machine.items() if name != "state"} if row.latency else {},
         preprocessing=kept.preprocessing,
+        postprocessing=kept.postprocessing,
         class_names=kept.class_names,
         golden=told,
         made_from={

@@ -35,6 +35,7 @@ class Kept:
 
     golden: tuple[Mapping[str, np.ndarray], ...]
     preprocessing: Mapping[str, Any] | None
+    postprocessing: Mapping[str, Any] | None
     class_names: tuple[str, ...]
     licence: str | None
     tokenizer: Path | None
@@ -47,12 +48,20 @@ def keep(workload: Workload, validation: Split, run: Path) -> None:
     preprocessing = workload.preprocessing
     told = {
         "preprocessing": None if preprocessing is None else preprocessing.to_json(),
+        "postprocessing": _postprocessing(workload),
         "class_names": list(workload.class_names),
         "licence": workload.licence,
     }
     write_kept(run, map(to_numpy, chosen), told)
     if isinstance(preprocessing, TextPreprocessing):
         shutil.copyfile(preprocessing.tokenizer, run / FOLDER / TOKENIZER)
+
+
+def _postprocessing(workload: Workload) -> dict[str, str] | None:
+    """Of a model that classifies: its first output holds logits, as its metric and its loss read them."""
+    if not workload.metric.classifies:
+        return None
+    return {"kind": "classes", "output": workload.output_names[0], "activation": "softmax"}
 
 
 def write_kept(run: Path, samples: Iterable[Mapping[str, np.ndarray]], told: Mapping[str, Any]) -> None:
@@ -88,6 +97,7 @@ def read_kept(run: Path) -> Kept:
     return Kept(
         golden=tuple(samples[index] for index in sorted(samples)),
         preprocessing=told["preprocessing"],
+        postprocessing=told["postprocessing"],
         class_names=tuple(told["class_names"]),
         licence=told["licence"],
         tokenizer=tokenizer if tokenizer.is_file() else None,

@@ -79,6 +79,7 @@ class Manifest:
         metric: name, value, split, samples, and difference from the original with its interval.
         latency: as the report holds it, one entry a batch size, with the machine that it was measured on in `machine`.
         preprocessing: what turns an image or a text into the inputs (`benchmarks.preprocessing`).
+        postprocessing: what the outputs mean: {"kind": "classes", "output": "logits", "activation": "softmax"}.
         made_from: recipe, seed, hashes of weights and data, versions of the libraries.
         licence: of the model, in words of the workload.
         files: every file of the bundle but the manifest, the list of checksums and the signature.
@@ -93,6 +94,7 @@ class Manifest:
     latency: tuple[Mapping[str, Any], ...]
     machine: Mapping[str, Any]
     preprocessing: Mapping[str, Any] | None
+    postprocessing: Mapping[str, Any] | None
     class_names: tuple[str, ...]
     golden: Golden
     made_from: Mapping[str, Any]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,27 +14,9 @@ from benchmarks.bench import Bench, BenchRow
 from benchmarks.latency import Protocol
 from benchmarks.measurements import Footprint, Interval, Latency, Tail, Throughput
 from compress.bench import axis_sizes, bench_table, control_line, print_bench
-from compress.cli import main
 from export.errors import InputError
+from tests.compress.conftest import Cli
 from tests.targets import networks
-
-Cli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
-    """Runs the command in this process in a folder of its own: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["compress", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        printed = capsys.readouterr()
-        return int(left.value.code or 0), printed.out, printed.err
-
-    return call
 
 
 def row(name: str, median_s: float, faster: Interval | None) -> BenchRow:

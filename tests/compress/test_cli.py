@@ -17,9 +17,8 @@ from jsonschema import Draft202012Validator
 from safetensors.torch import save_file
 
 from compress.cli import main
+from tests.compress.conftest import Cli
 from tests.compress.tiny import RECIPE, WORKLOAD, write_tiny
-
-Cli = Callable[..., tuple[int, str, str]]
 
 LOADED = (
     WORKLOAD
@@ -33,22 +32,6 @@ def loaded(weights):
     return tiny()
 """
 )
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
-    """Runs the command in this process in a folder of its own: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "160")
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["compress", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        printed = capsys.readouterr()
-        return int(left.value.code or 0), printed.out, printed.err
-
-    return call
 
 
 def test_a_recipe_of_ones_own_from_init_to_check(cli: Cli, tmp_path: Path) -> None:

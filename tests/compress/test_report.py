@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,32 +12,16 @@ from jsonschema import Draft202012Validator
 from benchmarks.mlflow_log import FILE_STORE, NO_TELEMETRY
 from benchmarks.render.html import report_html
 from benchmarks.render.markdown import report_markdown
-from compress.cli import main
 from compress.report import write_report
 from export.errors import EnvironmentFailure, InputError
 from tests.benchmarks.render.made_up import made_up_report
-
-Cli = Callable[..., tuple[int, str, str]]
+from tests.compress.conftest import Cli
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     made_up_report().write(tmp_path / "report.json")
     return tmp_path
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Runs the command in this process: exit code, standard output, standard error."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["compress", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        printed = capsys.readouterr()
-        return int(left.value.code or 0), printed.out, printed.err
-
-    return call
 
 
 def test_both_files_are_written_again_and_told(folder: Path, cli: Cli) -> None:

@@ -30,5 +30,5 @@ def test_large_logits_do_not_overflow() -> None:
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3), (1, 3, 4), ()])
 def test_an_output_that_is_no_row_of_classes(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match=r"the model's first output has shape \(.*\); predict tells classes"):
+    with pytest.raises(InputError, match=r"the model's output has shape \(.*\); predict tells classes"):
         guesses(np.zeros(shape), ())

@@ -46,6 +46,7 @@ def tiny_bundle(out: Path, scratch: Path, *, family: Family = "amd64", wrong: bo
         latency=(),
         machine={},
         preprocessing=None,
+        postprocessing=None,
         class_names=(),
         golden=told,
         made_from={},

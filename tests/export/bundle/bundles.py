@@ -73,6 +73,7 @@ def bundle_files(
         latency=(),
         machine={},
         preprocessing=None,
+        postprocessing=None,
         class_names=("no", "yes"),
         golden=golden,
         made_from={},
