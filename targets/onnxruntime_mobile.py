@@ -20,7 +20,6 @@ from export.model import OnnxModel, TensorSpec
 from targets.base import FP32, Engine, Interface, Needs, Profile, Scheme, axis_name, median_call_s, on_request
 from targets.graph import has_attention, has_convolution
 from targets.isa import architecture, instruction_sets
-from targets.onnxruntime_build import minimal_build
 from targets.onnxruntime_profile import Constants, constant_shapes, kernel_precision, layer_times, without_profiler
 from targets.onnxruntime_session import (
     PROVIDERS,
@@ -31,7 +30,6 @@ from targets.onnxruntime_session import (
     reason,
     runtime_errors,
 )
-from targets.onnxruntime_usability import usability
 
 INSTALL = "pip install edge-compress"
 OLDEST = "1.19"
@@ -150,6 +148,9 @@ class OnnxRuntimeMobile:
 
         `files` holds model.ort alone: a device stores one of them and nothing else.
         """
+        from targets.onnxruntime_build import minimal_build
+        from targets.onnxruntime_usability import usability
+
         start = time.perf_counter()
         path, plain = out / "model.ort", out / "model.onnx"
         others = {family: f"model.{family}.ort" for family in self.also_for if family != self.family}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import re
+import tokenize
 import zipfile
 from collections.abc import Mapping, Set
 from importlib.util import find_spec, resolve_name
@@ -17,6 +18,9 @@ from targets.registry import Registration
 OURS = frozenset({"benchmarks", "targets", "export"})
 ROOTS = ("benchmarks.device.main", "benchmarks.serve")
 """The commands, and the process that each engine is timed in."""
+
+DESK = {"targets.onnxruntime_build", "targets.onnxruntime_usability"}
+"""What only compiling needs, and imports where it does: a device never compiles."""
 
 MODULES = "modules.zip"
 _START = f"""import atexit, os, shutil, sys, tempfile, zipfile
@@ -60,7 +64,7 @@ def modules(target: str) -> dict[str, str]:
     waiting = [*ROOTS, module]
     while waiting:
         name = waiting.pop()
-        spec = find_spec(name) if name.partition(".")[0] in taken else None
+        spec = find_spec(name) if name.partition(".")[0] in taken and name not in DESK else None
         if spec is None or spec.origin is None:
             continue
         file = Path(spec.origin)
@@ -117,8 +121,15 @@ def _distribution(registered: Registration | None) -> dict[str, str]:
 
 
 def bare(source: str) -> str:
-    """A source without docstrings; every line keeps its number, so that a traceback tells the place in the repository."""
+    """A source without docstrings and comments.
+
+    Every line keeps its number, so that a traceback tells the place in the repository.
+    """
     lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column].rstrip()
     for node in ast.walk(ast.parse(source)):
         for statement in getattr(node, "body", []) if not isinstance(node, (ast.Lambda, ast.IfExp)) else []:
             if (

@@ -109,13 +109,14 @@ def test_measuring_gives_all_that_a_report_needs(tmp_path: Path) -> None:
     assert json.loads(json.dumps(found, allow_nan=False))["schema"] == SCHEMA
     assert set(found) == {
         *("schema", "created", "bundle", "target", "scheme", "protocol", "latency", "control", "footprint"),
-        *("selftest", "findings", "machine", "state_after", "versions"),
+        *("selftest", "findings", "warnings", "machine", "state_after", "versions", "label", "files"),
     }
     assert found["bundle"] == {"name": "small", "digest": bundle.digest}
     assert [latency["batch_size"] for latency in found["latency"]] == [1, 2]
     assert all(latency["median_s"] > 0 and latency["calls"] > 0 for latency in found["latency"])
     assert set(found["control"]) == {"1", "2"}, "the engine beside itself, at each batch size"
     assert all(row["low"] <= row["value"] <= row["high"] for row in found["control"].values())
+    assert found["files"] == {"model/model.ort": bundle.manifest.files["model/model.ort"].sha256}
     assert found["selftest"]["findings"] == () and found["versions"]["onnxruntime"]
 
 
@@ -145,14 +146,16 @@ def test_bench_writes_what_it_prints(
     value = {
         "latency": [{"batch_size": 4, "median_s": 0.002, "calls": 1000}],
         "control": {"4": {"value": 1.0, "low": 0.99, "high": 1.01}},
-        "findings": ["the machine was busy"],
+        "findings": ["answers are remembered"],
+        "warnings": ["the machine was hot"],
     }
     (tmp_path / "x").write_bytes(zip_bytes(bundle_files()))
     monkeypatch.setattr(benchmarks.device.measure, "measured_here", lambda *_: value)
     assert main(["bench", str(tmp_path / "x"), "--batch", "4", "--json", str(tmp_path / "out.json")]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "batch 4: median 2 ms a call over 1,000 calls; A/A 1.000 [0.990, 1.010]",
-        "warning: the machine was busy",
+        "warning: answers are remembered",
+        "warning: the machine was hot",
     ]
     assert json.loads((tmp_path / "out.json").read_text()) == value
     assert main(["bench", str(tmp_path / "x"), "--json", str(tmp_path / "none" / "out.json")]) == 2
