@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
 import time
@@ -172,6 +173,7 @@ class OnnxRuntimeMobile:
             settings={
                 "platform": self.family,
                 "also_for": others,
+                "also_for_sha256": {family: _sha256(out / name) for family, name in others.items()},
                 "optimisation": self.optimisation,
                 "spinning": self.spinning,
                 "arena": self.arena,
@@ -224,6 +226,10 @@ def _spec(tensor: Any) -> TensorSpec:
     kind = re.sub(r"tensor\((\w+)\)", r"\1", tensor.type)
     axes = tuple(axis_name(tensor.name, axis) if extent is None else extent for axis, extent in enumerate(tensor.shape))
     return TensorSpec(tensor.name, {"float": "float32", "double": "float64"}.get(kind, kind), axes)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _optimise(model: OnnxModel, path: Path, family: str, optimisation: str, save_as: Literal["ORT", "ONNX"]) -> None:

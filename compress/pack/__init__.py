@@ -167,9 +167,11 @@ def _for_platform(engine: Engine, platform: str | None) -> Engine:
 
     Raises:
         InputError: if no file was made for it.
+        QualityError: if the file is no longer the one that was made.
     """
     settings = dict(engine.settings)
     own, others = settings.get("platform"), dict(settings.pop("also_for", {}))
+    recorded = settings.pop("also_for_sha256", {})
     if platform in (None, own):
         return replace(engine, settings=settings)
     if platform not in others:
@@ -179,6 +181,10 @@ def _for_platform(engine: Engine, platform: str | None) -> Engine:
             f"Add also_for: [{platform}] to the target {engine.target} and run again"
         )
     path = engine.path.with_name(others[platform])
+    if not path.is_file() or sha256_of(path) != recorded.get(platform):
+        raise QualityError(
+            f"{path.name}: is not the file that was compiled (its sha256 is another); run the recipe again"
+        )
     return replace(engine, path=path, files=(path,), settings=settings | {"platform": platform})
 
 

@@ -36,8 +36,15 @@ def answered(target: Target, engine: Engine, source: Path, samples: Sequence[Map
         source: the ONNX model that the engine was compiled from; ONNX Runtime answers where the engine cannot run.
 
     Raises:
-        UnsupportedError: if neither can.
+        UnsupportedError: if neither can, or the engine takes no single samples.
     """
+    if fixed := {
+        spec.shape[0] for spec in engine.inputs if spec.shape and spec.shape[0] != 1 and isinstance(spec.shape[0], int)
+    }:
+        raise UnsupportedError(
+            f"{engine.target}: the engine has its batch fixed at {min(fixed)}, and golden inputs are single samples; "
+            "compile it with a batch of 1, or a dynamic one"
+        )
     if target.cannot_run() is None:
         with target.load(engine, threads=1) as session:
             return Answered(

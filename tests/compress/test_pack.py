@@ -6,6 +6,7 @@ A run from recipe to bundle is in test_pipeline.py.
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,14 @@ from benchmarks.preprocessing import ImagePreprocessing
 from benchmarks.report import Report
 from compress.cli import main as command
 from compress.pack import pack
+from compress.pack.golden import answered
 from compress.pack.kept import keep
 from compress.pack.private import check_private
 from compress.run_directory import sha256_of
 from compress.samples import read_split
 from compress.workload import TensorBatches, Workload
 from export.bundle.verify import unpacked, verify
-from export.errors import InputError, QualityError, SecurityError
+from export.errors import InputError, QualityError, SecurityError, UnsupportedError
 from targets import FP32
 from targets.isa import architecture
 from targets.onnxruntime_mobile import OnnxRuntimeMobile
@@ -125,6 +127,24 @@ def test_the_file_of_another_platform(run: Path, capsys: pytest.CaptureFixture[s
         InputError, match=rf"the run holds no file for 'riscv'; it does for {architecture()}, {OTHER}\. Add"
     ):
         pack(run, TARGET, Path("x.compress"), platform="riscv")
+
+
+def test_a_file_of_another_platform_that_changed_is_refused(run: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(run, changed)
+    [file] = changed.rglob(f"model.{OTHER}.ort")
+    file.write_bytes(file.read_bytes() + b"x")
+    with pytest.raises(QualityError, match=rf"model\.{OTHER}\.ort: is not the file that was compiled"):
+        pack(changed, TARGET, Path("x.compress"), platform=OTHER)
+
+
+def test_golden_inputs_are_single_samples(tmp_path: Path) -> None:
+    """An engine that takes eight at once cannot answer them one by one."""
+    model = networks.convolutional(tmp_path / "in.onnx")
+    engine = OnnxRuntimeMobile().compile(model, FP32, tmp_path)
+    engine = replace(engine, inputs=(replace(engine.inputs[0], shape=(8, 3, 12, 12)),))
+    with pytest.raises(UnsupportedError, match="has its batch fixed at 8, and golden inputs are single samples"):
+        answered(OnnxRuntimeMobile(), engine, model.path, [])
 
 
 def test_what_the_report_rejects_is_not_packed_unless_asked(run: Path) -> None:

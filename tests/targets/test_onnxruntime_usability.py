@@ -35,6 +35,20 @@ def test_operators_that_a_provider_lacks_are_named_and_partitions_counted(tmp_pa
     assert told["why"].endswith("2 parts, and each change between CoreML and the CPU costs a copy")
 
 
+def test_layers_side_by_side_have_nothing_between_them(tmp_path: Path) -> None:
+    """As the latency table of `prune: {speedup: ...}` times them: every node from an input to an output."""
+    shape = [1, 3, 8, 8]
+    pairs = [("a", "b"), ("c", "d")]
+    nodes = [helper.make_node("Relu", [one], [other], f"relu of {one}") for one, other in pairs]
+    inputs = [helper.make_tensor_value_info(one, TensorProto.FLOAT, shape) for one, _ in pairs]
+    outputs = [helper.make_tensor_value_info(other, TensorProto.FLOAT, shape) for _, other in pairs]
+    graph = helper.make_graph(nodes, "side by side", inputs, outputs)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "two.onnx"
+    )
+    assert _by_provider(tmp_path / "two.onnx")["NNAPI"]["as_it_is"] == "yes"
+
+
 def test_a_quantized_model_is_not_for_coreml(tmp_path: Path) -> None:
     model, scheme = networks.convolutional(tmp_path / "model.onnx"), OnnxRuntimeMobile().schemes()[1]
     assert scheme.name == "int8"
