@@ -27,7 +27,8 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not timing"
+	$(BIN)/python -m pytest -m timing
 
 # An arm64 Python with ONNX Runtime under qemu, in .arm: artifacts for ARM run on any Debian or Ubuntu (docs/arm.md).
 arm: $(STAMP)

@@ -13,6 +13,8 @@ from benchmarks.studies.planted import planted
 from benchmarks.worker import Answer
 from targets import Engine
 
+pytestmark = pytest.mark.timing
+
 QUICK = Protocol(seconds=0.5, processes=2, half_width=0.9)
 
 

@@ -20,6 +20,8 @@ from export.errors import EnvironmentFailure, InputError, UnsupportedError
 from targets import Engine
 from tests.benchmarks.sleeper import sleeping_engine
 
+pytestmark = pytest.mark.timing
+
 POOL = {1: [{"x": np.full((1, 1), index, np.float32)} for index in range(4)]}
 QUICK = Protocol(seconds=0.4, processes=2)
 

@@ -136,6 +136,22 @@ def test_no_path_of_this_machine_is_in_anything_written(finished: tuple[Path, Pa
             assert b"/site-packages/" not in content, path
 
 
+@pytest.mark.parametrize("target", ["onnxruntime_mobile", "openvino"])
+def test_what_ships_is_packed_and_passes_its_own_test(
+    finished: tuple[Path, Path, Report], target: str, tmp_path: Path
+) -> None:
+    _, out, report = finished
+    row = report.chosen(target)
+    if row is None or not row.files:
+        pytest.skip(f"{target} was not available to the run")
+    bundle = pack(out, target, tmp_path / "x.compress", anyway=True).bundle
+    shipped = {entry.sha256 for name, entry in bundle.manifest.files.items() if name.startswith("model/")}
+    assert shipped == set(row.files.values())
+    with unpacked(bundle) as folder:
+        found = selftest(bundle.manifest, folder)
+    assert found.passed and found.samples == 16
+
+
 def test_a_second_run_reuses_every_part(finished: tuple[Path, Path, Report], monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, folder, first = finished
     monkeypatch.setattr("compress.stages.export_model", lambda *_: pytest.fail("exported again"))
@@ -304,19 +320,3 @@ def test_a_worker_that_dies_is_an_environment_failure(finished: tuple[Path, Path
             EnvironmentFailure, match=r"onnxruntime_mobile/fp32: the worker process ended at 'run' with signal 9"
         ):
             worker.run({"image": np.zeros((1, 1, 12, 12), np.float32)})
-
-
-@pytest.mark.parametrize("target", ["onnxruntime_mobile", "openvino"])
-def test_what_ships_is_packed_and_passes_its_own_test(
-    finished: tuple[Path, Path, Report], target: str, tmp_path: Path
-) -> None:
-    _, out, report = finished
-    row = report.chosen(target)
-    if row is None or not row.files:
-        pytest.skip(f"{target} was not available to the run")
-    bundle = pack(out, target, tmp_path / "x.compress", anyway=True).bundle
-    shipped = {entry.sha256 for name, entry in bundle.manifest.files.items() if name.startswith("model/")}
-    assert shipped == set(row.files.values())
-    with unpacked(bundle) as folder:
-        found = selftest(bundle.manifest, folder)
-    assert found.passed and found.samples == 16

@@ -17,6 +17,8 @@ from targets import LayerTime, Profile
 from targets.onnxruntime_mobile import OnnxRuntimeMobile
 from tests.compress import prune_models as models
 
+pytestmark = pytest.mark.timing
+
 
 def context_of(model, inputs, folder, speedup=None):
     repeated = {name: torch.cat([tensor] * 4) for name, tensor in inputs.items()}

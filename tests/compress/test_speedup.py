@@ -14,6 +14,8 @@ from compress.stages import original_stage
 from export.errors import UnsupportedError
 from tests.compress.tiny import RECIPE, write_tiny
 
+pytestmark = pytest.mark.timing
+
 
 def test_a_model_is_timed_beside_the_original_and_other_targets_are_refused(tmp_path: Path) -> None:
     recipe = load_recipe(write_tiny(tmp_path, RECIPE))

@@ -15,6 +15,8 @@ from export.model import OnnxModel
 from targets import FP32, target_class
 from targets.onnxruntime_mobile import OnnxRuntimeMobile
 
+pytestmark = pytest.mark.timing
+
 CPU_TARGETS = ("openvino", "onnxruntime_mobile")
 
 
