@@ -82,6 +82,7 @@ def read_kept(run: Path) -> Kept:
         InputError: if the run has none, as those of an earlier version.
     """
     folder = run / FOLDER
+    tokenizer = folder / TOKENIZER
     try:
         told = json.loads((folder / WORKLOAD).read_text())
         with np.load(folder / GOLDEN, allow_pickle=False) as arrays:
@@ -89,16 +90,15 @@ def read_kept(run: Path) -> Kept:
             for key in arrays.files:
                 index, _, name = key.partition("/")
                 samples.setdefault(int(index), {})[name] = arrays[key]
+        return Kept(
+            golden=tuple(samples[index] for index in sorted(samples)),
+            preprocessing=told["preprocessing"],
+            postprocessing=told["postprocessing"],
+            class_names=tuple(told["class_names"]),
+            licence=told["licence"],
+            tokenizer=tokenizer if tokenizer.is_file() else None,
+        )
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"{run}: has no whole {FOLDER}/ folder ({error}); run the recipe again, finished parts are reused"
         ) from error
-    tokenizer = folder / TOKENIZER
-    return Kept(
-        golden=tuple(samples[index] for index in sorted(samples)),
-        preprocessing=told["preprocessing"],
-        postprocessing=told["postprocessing"],
-        class_names=tuple(told["class_names"]),
-        licence=told["licence"],
-        tokenizer=tokenizer if tokenizer.is_file() else None,
-    )

@@ -194,9 +194,13 @@ def test_what_an_interrupted_pack_left_is_in_nobodys_way(run: Path, name: str) -
 def test_a_run_without_the_target_or_without_what_is_packed(run: Path) -> None:
     with pytest.raises(InputError, match=r"the run ships nothing for 'coreml'; it does for .*onnxruntime_mobile"):
         pack(run, "coreml", Path("x.compress"))
-    (run / "device" / "golden.npz").write_bytes(b"half")
-    with pytest.raises(InputError, match=r"has no whole device/ folder .*; run the recipe again"):
-        pack(run, TARGET, Path("x.compress"))
+    told = json.loads((run / "device" / "workload.json").read_text())
+    without = {name: value for name, value in told.items() if name != "postprocessing"}
+    for file, content in (("workload.json", json.dumps(without).encode()), ("golden.npz", b"half")):
+        (run / "device" / file).write_bytes(content)
+        with pytest.raises(InputError, match=r"has no whole device/ folder .*; run the recipe again"):
+            pack(run, TARGET, Path("x.compress"))
+        (run / "device" / "workload.json").write_text(json.dumps(told))
 
 
 def planted(value: Any, private: str) -> None:
