@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.device.measure import SCHEMA
+from benchmarks.device.selftest import Selftest
 from benchmarks.measurements import Footprint, Interval, Latency
 from benchmarks.report import Row
 from benchmarks.stability import unstable
@@ -25,18 +26,6 @@ class BundleName:
 
     name: str
     digest: str
-
-
-@dataclass(frozen=True)
-class SelftestFound:
-    """See `benchmarks.device.selftest.Selftest`."""
-
-    samples: int
-    load_s: float
-    first_s: float
-    following_s: float
-    findings: tuple[str, ...]
-    closest: float
 
 
 @dataclass(frozen=True)
@@ -63,7 +52,7 @@ class DeviceReport:
     latency: tuple[Latency, ...]
     control: Mapping[int, Interval]
     footprint: Footprint
-    selftest: SelftestFound
+    selftest: Selftest
     findings: tuple[str, ...]
     warnings: tuple[str, ...]
     machine: Mapping[str, Any]

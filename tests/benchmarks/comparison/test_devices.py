@@ -10,12 +10,12 @@ import pytest
 from benchmarks.comparison.device_report import (
     BundleName,
     DeviceReport,
-    SelftestFound,
     device_report,
     is_device_report,
     read_device_report,
 )
 from benchmarks.comparison.devices import Desk, made_digests, side_by_side, side_by_side_table
+from benchmarks.device.selftest import Selftest
 from benchmarks.measurements import Footprint, Interval, Latency
 from benchmarks.render.html import devices_html
 from export.errors import InputError
@@ -37,7 +37,7 @@ def made_up_device(label: str = "Raspberry Pi 4", **changes: object) -> DeviceRe
         latency=(LATENCY,),
         control={1: Interval(1.001, 0.99, 1.01)},
         footprint=Footprint(0.2, 0.02, 90_000_000, 60_000_000),
-        selftest=SelftestFound(16, 0.2, 0.02, 0.008, (), 0.3),
+        selftest=Selftest(16, 0.2, 0.02, 0.008, (), 0.3),
         findings=(),
         warnings=(),
         machine={"cpu": "aarch64", "architecture": "aarch64", "state": {"temperatures_c": {"cpu": 50.0}}},
