@@ -174,11 +174,12 @@ def _for_platform(engine: Engine, platform: str | None) -> Engine:
     recorded = settings.pop("also_for_sha256", {})
     if platform in (None, own):
         return replace(engine, settings=settings)
+    if own is None:
+        raise InputError(f"--platform: the files of {engine.target} are not made for one platform; leave it out")
     if platform not in others:
-        known = ", ".join([str(own), *others]) if own else "none but that of this machine"
         raise InputError(
-            f"--platform: the run holds no file for '{platform}'; it does for {known}. "
-            f"Add also_for: [{platform}] to the target {engine.target} and run again"
+            f"--platform: the run holds no file for '{platform}'; it does for {', '.join([str(own), *others])}. "
+            f"Add the platform to also_for of the target {engine.target}, if it knows it, and run again"
         )
     path = engine.path.with_name(others[platform])
     if not path.is_file() or sha256_of(path) != recorded.get(platform):

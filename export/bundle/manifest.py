@@ -103,8 +103,9 @@ class Manifest:
     schema: str = SCHEMA
 
     def to_bytes(self) -> bytes:
-        """The file's content: UTF-8, keys in order."""
-        return (json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n").encode()
+        """The file's content: UTF-8, keys in order, a field a line."""
+        fields = {name: _written(value) for name, value in sorted(asdict(self).items())}
+        return ("{" + ",\n".join(f"{_written(name)}: {value}" for name, value in fields.items()) + "}\n").encode()
 
 
 def read_manifest(content: bytes) -> Manifest:
@@ -133,6 +134,10 @@ def read_manifest(content: bytes) -> Manifest:
         if not isinstance(name, str) or name not in manifest.files:
             raise SecurityError(f"{FILE}: it names {_short(name)}, which is not in its list of files")
     return manifest
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
 class _Wrong(Exception):

@@ -102,6 +102,8 @@ def unpack(bundle: Bundle, folder: Path) -> None:
 
 
 def _verified(path: Path) -> Bundle:
+    if path.is_dir() and not path.is_symlink() and not (path / FILE).exists():
+        raise SecurityError(f"it has no {FILE}; it is no bundle of `compress pack`")
     contents = open_contents(path)
     for name in (FILE, SUMS):
         if contents.sizes.get(name, LARGEST_BYTES + 1) > LARGEST_BYTES:

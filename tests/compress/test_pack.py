@@ -20,7 +20,7 @@ from benchmarks.metrics import Accuracy
 from benchmarks.preprocessing import ImagePreprocessing
 from benchmarks.report import Report
 from compress.cli import main as command
-from compress.pack import pack
+from compress.pack import _for_platform, pack
 from compress.pack.golden import answered
 from compress.pack.kept import keep
 from compress.pack.private import check_private
@@ -32,6 +32,7 @@ from export.errors import InputError, QualityError, SecurityError, UnsupportedEr
 from targets import FP32
 from targets.isa import architecture
 from targets.onnxruntime_mobile import OnnxRuntimeMobile
+from targets.openvino import OpenVino
 from tests.benchmarks.render.made_up import made_up_report
 from tests.targets import networks
 
@@ -127,6 +128,9 @@ def test_the_file_of_another_platform(run: Path, capsys: pytest.CaptureFixture[s
         InputError, match=rf"the run holds no file for 'riscv'; it does for {architecture()}, {OTHER}\. Add"
     ):
         pack(run, TARGET, Path("x.compress"), platform="riscv")
+    everywhere = OpenVino().compile(networks.convolutional(Path("in.onnx")), FP32, Path())
+    with pytest.raises(InputError, match="the files of openvino are not made for one platform; leave it out"):
+        _for_platform(everywhere, "arm64")
 
 
 def test_a_file_of_another_platform_that_changed_is_refused(run: Path, tmp_path: Path) -> None:
