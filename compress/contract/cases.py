@@ -50,7 +50,7 @@ def _scheme_names(name: str) -> list[str]:
     """Of a target that cannot even tell them, FP32: its tests fail and say why, the collection does not."""
     try:
         return [scheme.name for scheme in target_class(name)().schemes()]
-    except Exception:
+    except Exception:  # the boundary to another author's class
         return [FP32.name]
 
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,17 @@ def test_verify_needs_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(["verify", str(path)]) == 0
     line = capsys.readouterr().out
     assert line.startswith("x: whole. evil?[2J?name for onnxruntime_mobile (int8), 6 files, ") and line.count("\n") == 1
+
+
+def test_a_reader_that_has_enough_gets_no_traceback(tmp_path: Path) -> None:
+    """As `runner.pyz verify x | head -0` is: nobody reads what is printed."""
+    path = write_folder(bundle_files(), tmp_path / "x")
+    reading, writing = os.pipe()
+    os.close(reading)
+    code = f"import sys; from benchmarks.device.main import main; sys.exit(main(['verify', {str(path)!r}]))"
+    left = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (left.returncode, left.stderr) == (141, "")
 
 
 def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
