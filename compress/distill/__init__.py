@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from compress.distill.features import Place, attention_places, block_places, check_maps
-from compress.distill.lesson import AnswerLoss, Hints, Lesson, Weights
+from compress.distill.features import Place, attention_places, block_places, check_maps, every_block
+from compress.distill.lesson import AnswerLoss, HintPlaces, Hints, Lesson, Weights
 from compress.distill.losses import as_logits, kd_loss
 from compress.distill.teacher import Teacher
 from compress.evaluate import evaluate
@@ -29,6 +29,8 @@ from export.trace import evaluating
 from targets.isa import instruction_sets
 
 __all__ = ["Distill", "as_logits", "kd_loss", "take_part"]
+
+PLACES = {"stages": block_places, "blocks": every_block}
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Distill:
     """What is compared inside: features of blocks, attention maps of convolutions, relations between tokens."""
     hint_weight: float = 1.0
     """Weight of the hints in the loss."""
+    hint_places: HintPlaces = "stages"
+    """The last block of each stage, or all the blocks that a pruned student shares with its teacher."""
     mixup: float = 0.0
     """Largest share of another sample that each sample gets, 0 to 0.5; the teacher alone answers for the mixture."""
     accumulate: int = 1
@@ -104,6 +108,10 @@ class Distill:
             self.mixup == 0 or (self.teacher_weight == 1 and self.loss == "kd"),
             "mixup: a mixture of two samples has no label, the teacher alone answers for it; set teacher_weight: 1 and "
             f"loss: kd, found {self.teacher_weight:g} and {self.loss}",
+        )
+        _require(
+            self.hint_places == "stages" or self.hints in ("features", "attention"),
+            f"hint_places: blocks says where hints: features or attention compare, found hints: {self.hints}",
         )
         _require(self.accumulate >= 1, f"accumulate must be 1 or more, found {self.accumulate}")
         _require(
@@ -152,7 +160,9 @@ class Distill:
 
     def without_teacher(self) -> Distill:
         """The same training on the task's own loss."""
-        return replace(self, teacher_weight=0.0, hints="none", cache_teacher=False, control=False, mixup=0.0)
+        return replace(
+            self, teacher_weight=0.0, hints="none", hint_places="stages", cache_teacher=False, control=False, mixup=0.0
+        )
 
     def lesson(self, student: nn.Module, teacher: nn.Module, workload: Workload, seed: int, **how: Any) -> Lesson:
         """What is trained and its loss; `how` is passed on to Teacher. Projections are drawn from the seed."""
@@ -169,7 +179,7 @@ class Distill:
             return Lesson(student, None, workload.loss, weights)
         places: tuple[Place, ...] = ()
         if self.hints != "none":
-            find = attention_places if self.hints == "relation" else block_places
+            find = attention_places if self.hints == "relation" else PLACES[self.hint_places]
             places = find(student, teacher, workload.example_inputs)
         if self.hints == "attention":
             check_maps(places)

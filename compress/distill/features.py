@@ -1,4 +1,4 @@
-"""Where student and teacher are compared inside: the last block of every run of blocks whose outputs have one size."""
+"""Where student and teacher are compared inside: the last block of every run of blocks whose outputs have one size, or all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from compress.prune.blocks import Skip
 from export.calling import as_tensors, call
 from export.errors import UnsupportedError
 from export.trace import evaluating
@@ -72,6 +73,28 @@ def block_places(student: nn.Module, teacher: nn.Module, example_inputs: Mapping
             "set hints to none"
         )
     return tuple(places)
+
+
+def every_block(student: nn.Module, teacher: nn.Module, example_inputs: Mapping[str, Tensor]) -> tuple[Place, ...]:
+    """Every block of the teacher that the student still has under the same path; one that pruning skipped is none.
+
+    Raises:
+        UnsupportedError: if there is no such block, as with a student of its own making.
+    """
+    present = dict(student.named_modules())
+    paths = [path for path in _blocks(teacher) if path in present and not isinstance(present[path], Skip)]
+    mine, taught = (_shapes(model, example_inputs, paths) for model in (student, teacher))
+    places = tuple(
+        Place(path, path, mine[path], shape)
+        for path, shape in taught.items()
+        if path in mine and _size(mine[path]) == _size(shape)
+    )
+    if not places:
+        raise UnsupportedError(
+            "distill: hint_places: blocks compares the blocks that student and teacher share, and they share none; "
+            "set hint_places to stages"
+        )
+    return places
 
 
 def attention_places(student: nn.Module, teacher: nn.Module, example_inputs: Mapping[str, Tensor]) -> tuple[Place, ...]:

@@ -24,6 +24,7 @@ from export.calling import call
 
 AnswerLoss = Literal["kd", "dkd"]
 Hints = Literal["none", "features", "attention", "relation"]
+HintPlaces = Literal["stages", "blocks"]
 
 
 @dataclass(frozen=True)

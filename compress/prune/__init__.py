@@ -36,7 +36,7 @@ class Prune:
         exclude: glob patterns of module paths that keep their shape.
         repair: solve what reads the removed channels again by least squares, see compress.prune.repair.
         repair_samples: calibration samples that importance and repair look at.
-        depth: whole residual blocks or transformer layers may go too, where that loses less; needs importance fisher.
+        depth: whole residual blocks or transformer layers may go too, where that loses less; needs importance fisher or obs.
         rounds: in how many parts the figure is approached; importance and repair begin anew after each.
     """
 
@@ -75,10 +75,10 @@ class Prune:
             raise ValueError(f"repair_samples must be 2 or more, found {self.repair_samples}")
         if not 1 <= self.rounds <= MOST_ROUNDS:
             raise ValueError(f"rounds must be from 1 to {MOST_ROUNDS}, found {self.rounds}")
-        if self.depth and self.importance != "fisher":
+        if self.depth and self.importance not in ("fisher", "obs"):
             raise ValueError(
-                f"depth: blocks are weighed by the rise of the loss, and only importance: fisher weighs channels so too; "
-                f"found importance: {self.importance}"
+                "depth: blocks are weighed by the rise of the loss or of what cannot be mended, and only importance: fisher and "
+                f"obs weigh channels so too; found importance: {self.importance}"
             )
 
     @property

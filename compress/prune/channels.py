@@ -7,7 +7,7 @@ which must stay. What is left in the end: groups of slices that can only go toge
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +45,14 @@ class LeftAlone:
 
     where: str
     reason: str
+
+
+def together(groups: Sequence[Group]) -> list[list[Group]]:
+    """The groups, family by family."""
+    families: dict[object, list[Group]] = {}
+    for group in groups:
+        families.setdefault(group.family, []).append(group)
+    return list(families.values())
 
 
 class Channels:

@@ -25,14 +25,11 @@ from torch import Tensor, nn
 from compress.prune.blocks import Block, skip
 from compress.prune.channels import Group, Slice
 from compress.prune.importance import Measure
-from compress.prune.plan import named_tensors
+from compress.prune.reading import Reading, called_with, channels_read
 from compress.workload import Batch
 from export.calling import call
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def fisher(model: nn.Module, groups: Sequence[Group], batches: Iterable[Batch], loss: Loss) -> Measure:
@@ -48,7 +45,7 @@ def fisher(model: nn.Module, groups: Sequence[Group], batches: Iterable[Batch], 
     for gradients in mask_gradients(model, groups, batches, loss):
         samples += len(gradients)
         squares += gradients.square().sum(0)
-    reading = _Reading(model)
+    reading = Reading(model)
     rises = (0.5 * squares / max(samples, 1)).tolist()
     known = {group: rise for group, rise in zip(groups, rises, strict=True) if reading.pieces(group)}
     return known.get
@@ -78,12 +75,12 @@ def mask_gradients(model: nn.Module, groups: Sequence[Group], batches: Iterable[
     weights times gradient give only the batch's sum. The rows are then all that sum over the root of the samples:
     their squares have the right mean where the gradients of the samples have mean zero and do not correlate.
     """
-    reading = _Reading(model)
+    reading = Reading(model)
     readers: list[_Reader] | None = None
     for inputs, target in batches:
         size = len(target)
         if readers is None:
-            readers = _readers(reading, groups, _called(model, inputs, size))
+            readers = _readers(reading, groups, called_with(model, inputs, size))
             hooked = {number for reader in readers for number in reader.owner.tolist()}
             others = {number: reading.pieces(group) for number, group in enumerate(groups) if number not in hooked}
             learning = [reading.tensors[piece.tensor] for pieces in others.values() for piece in pieces]
@@ -100,30 +97,6 @@ def mask_gradients(model: nn.Module, groups: Sequence[Group], batches: Iterable[
         yield found
 
 
-class _Reading:
-    """Which slices of a group are read: they lie in the axis of a weight along which a layer sums its inputs up."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.tensors = named_tensors(model)
-        self._axes: dict[tuple[int, int], bool] = {}
-        for module in model.modules():
-            for weight in module.parameters(recurse=False):
-                if weight.dim() >= 2 and not isinstance(module, nn.Embedding):
-                    self._add(module, weight)
-
-    def pieces(self, group: Group) -> list[Slice]:
-        """What torch's own layers read of a group; where they read nothing, axis 1 of what other modules own."""
-        found = {piece: self._axes.get((id(self.tensors[piece.tensor]), piece.dim)) for piece in group.slices}
-        certain = [piece for piece, sure in found.items() if sure]
-        return certain or [piece for piece, sure in found.items() if sure is not None]
-
-    def _add(self, module: nn.Module, weight: Tensor) -> None:
-        grouped = isinstance(module, TRANSPOSED) and module.groups > 1
-        if not grouped:  # else its rows are read and produced at once, as in a depthwise one
-            axis = (id(weight), 0 if isinstance(module, TRANSPOSED) else 1)
-            self._axes[axis] = self._axes.get(axis, False) or type(module).__module__.startswith("torch.nn.")
-
-
 @dataclass(frozen=True)
 class _Reader:
     """A module whose call reads groups: `owner` gives for each of its input channels the group's number, or -1."""
@@ -132,7 +105,7 @@ class _Reader:
     owner: Tensor
 
 
-def _readers(reading: _Reading, groups: Sequence[Group], called: Mapping[int, Sequence[nn.Module]]) -> list[_Reader]:
+def _readers(reading: Reading, groups: Sequence[Group], called: Mapping[int, Sequence[nn.Module]]) -> list[_Reader]:
     """The modules that read the groups. A group of which one reader is not called as a module has none here."""
     owners: dict[nn.Module, Tensor] = {}
     for number, group in enumerate(groups):
@@ -141,39 +114,14 @@ def _readers(reading: _Reading, groups: Sequence[Group], called: Mapping[int, Se
             for piece, modules in pieces:
                 for module in modules:
                     owner = owners.setdefault(module, torch.full((_inputs_of(module),), -1))
-                    owner[_channels_read(module, piece.indices)] = number
+                    owner[channels_read(module, piece.indices)] = number
     return [_Reader(module, owner) for module, owner in owners.items()]
-
-
-def _called(model: nn.Module, inputs: Mapping[str, Tensor], size: int) -> dict[int, list[nn.Module]]:
-    """id of a weight -> the modules that read with it, of those that are really called with the batch as first axis."""
-    found: dict[int, list[nn.Module]] = {}
-
-    def remember(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        if arguments and arguments[0].shape[0] % size == 0:
-            modules = found.setdefault(id(module.weight), [])
-            if module not in modules:
-                modules.append(module)
-
-    with ExitStack() as hooks, torch.no_grad():
-        for module in model.modules():
-            if type(module) in (nn.Linear, *CONVOLUTIONS, *TRANSPOSED):
-                hooks.callback(module.register_forward_pre_hook(remember).remove)
-        call(model, inputs)
-    return found
 
 
 def _inputs_of(module: nn.Module) -> int:
     size = module.in_features if isinstance(module, nn.Linear) else module.in_channels
     assert isinstance(size, int)
     return size
-
-
-def _channels_read(module: nn.Module, indices: Sequence[int]) -> list[int]:
-    """The input channels behind indices of a weight's axis, which a grouped convolution repeats for every group."""
-    if not isinstance(module, CONVOLUTIONS):
-        return list(indices)
-    return [block * module.weight.shape[1] + index for block in range(module.groups) for index in indices]
 
 
 def _catch(reader: _Reader, found: Tensor) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:

@@ -5,7 +5,7 @@ group the mean over its slices of their sum. Such numbers mean nothing across la
 mean of the family: no layer is emptied only because its weights are small, as they may well be in front of a batch
 norm. Then it multiplies them by the number of layers that read the channel: without that, halving the MACs of ResNet-56
 by l2 took half the residual stream first and kept 16 % accuracy, with it 36 % (1,000 images, right after the cut).
-compress.prune.fisher measures in units of the loss instead; its numbers are compared as they are.
+compress.prune.fisher measures in units of the loss instead, compress.prune.obs in squared outputs; their numbers are compared as they are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from compress.prune.channels import Group
 from compress.workload import Batch
 from export.calling import call
 
-Importance = Literal["fisher", "l1", "l2", "bn_scale", "taylor", "random"]
+Importance = Literal["obs", "fisher", "l1", "l2", "bn_scale", "taylor", "random"]
 Scores = NDArray[np.float64]
 Measure = Callable[[Group], float | None]
 """The raw importance of a group; None where the measure knows nothing of it."""

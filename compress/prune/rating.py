@@ -9,9 +9,11 @@ from torch import nn
 from compress.prune import importance as measures
 from compress.prune.blocks import Block
 from compress.prune.calibration import FirstSamples
-from compress.prune.channels import Group
+from compress.prune.channels import Group, together
+from compress.prune.cost import inside
 from compress.prune.fisher import block_fisher, fisher
 from compress.prune.importance import Importance, Scores, raw, score
+from compress.prune.obs import obs
 from compress.prune.select import RatedBlock
 from compress.workload import Workload
 
@@ -22,7 +24,7 @@ Scorer = Callable[[Sequence[Group]], Scores]
 def scorer(
     kind: Importance, model: nn.Module, groups: Sequence[Group], samples: FirstSamples, workload: Workload, seed: int
 ) -> Scorer:
-    """Fisher's scores are rises of the loss and stay as they are.
+    """Fisher's scores are rises of the loss, obs's of the squared change of the outputs; they stay as they are.
 
     All others count as a share of their family, times the number of layers that read it: what is lost with k channels
     is the part of the readers' input that goes. Sums of it are minimised. Right after halving the MACs of ResNet-56 by
@@ -31,6 +33,9 @@ def scorer(
     do not count the readers at most 21 %.
     """
     plain = measures.l1(model)
+    if kind == "obs":
+        moved = obs(model, together(groups), samples, seed)
+        return lambda family: raw(family, [moved, plain])
     if kind == "fisher":
         known = fisher(model, groups, samples, workload.loss)
         return lambda family: raw(family, [known, plain])
@@ -49,3 +54,16 @@ def rate_blocks(
     """The blocks with the measured rise of the loss when each is skipped; at least nothing."""
     rises = block_fisher(model, blocks, samples, workload.loss)
     return [RatedBlock(block, max(rises[block.path], 0.0)) for block in blocks]
+
+
+def blocks_by_channels(
+    blocks: Sequence[Block], families: Sequence[Sequence[Group]], scores: Scorer
+) -> list[RatedBlock]:
+    """The blocks with what is lost when every channel inside goes: where scores say what cannot be mended, that is what
+    skipping the block loses. A block without channels of its own is not offered."""
+    rated = []
+    for block in blocks:
+        own = [family for family in families if all(inside(piece.tensor, block.path) for piece in family[0].slices)]
+        if own:
+            rated.append(RatedBlock(block, sum(float(scores(family).sum()) for family in own)))
+    return rated

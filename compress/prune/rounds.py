@@ -15,7 +15,7 @@ from compress.model_size import measure_size
 from compress.prune.asked import channels_goal, macs_goal, speedup_goal
 from compress.prune.blocks import Block, blocks_of
 from compress.prune.calibration import InputsOf, calibration_of, validation_of
-from compress.prune.channels import Group, LeftAlone
+from compress.prune.channels import Group, LeftAlone, together
 from compress.prune.compose import compose
 from compress.prune.cost import inside
 from compress.prune.exactness import other_inputs
@@ -25,7 +25,7 @@ from compress.prune.goal import Goal
 from compress.prune.latency import LatencyModel
 from compress.prune.latency_table import LatencyTable
 from compress.prune.plan import PrunePlan, apply
-from compress.prune.rating import rate_blocks, scorer
+from compress.prune.rating import Scorer, blocks_by_channels, rate_blocks, scorer
 from compress.prune.repair import repair
 from compress.prune.search import Found, find_plan, rank
 from compress.prune.select import Family, RatedBlock, channels_of
@@ -103,7 +103,7 @@ class Rounds:
         following = follow(self._model, self._inputs, step.exclude)
         scores = scorer(step.importance, self._model, following.groups, self._samples, context.workload, context.seed)
         families, fixed = rank(self._model, following, scores, self._may_go, step.multiple_of)
-        blocks = self._blocks()
+        blocks = self._blocks(together(following.groups), scores)
         if not families and not blocks:
             reasons = listed_reasons((*fixed, *following.left_alone))
             raise UnsupportedError(f"prune: no channel of {type(self._before).__name__} can be removed. {reasons}")
@@ -130,10 +130,12 @@ class Rounds:
             so_far = context.speedup.measure(self._model, asked.on)
         return speedup_goal(asked, latency, context.speedup, so_far, is_last=number == step.rounds)
 
-    def _blocks(self) -> list[RatedBlock]:
+    def _blocks(self, families: Sequence[Sequence[Group]], scores: Scorer) -> list[RatedBlock]:
         if not self._step.depth:
             return []
         blocks = [block for block in blocks_of(self._model, self._inputs) if not self._is_excluded(block)]
+        if self._step.importance == "obs":
+            return blocks_by_channels(blocks, families, scores)
         return rate_blocks(self._model, blocks, self._samples, self._context.workload)
 
     def _is_excluded(self, block: Block) -> bool:

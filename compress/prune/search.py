@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from compress.prune.channels import Group, LeftAlone
+from compress.prune.channels import Group, LeftAlone, together
 from compress.prune.exactness import Refused, check, keep_exact
 from compress.prune.follow import Following, first_line
 from compress.prune.goal import Goal, Reached, reach
@@ -60,14 +60,6 @@ def rank(
         if len(family.counts) == 1
     ]
     return [family for family in families if len(family.counts) > 1], fixed
-
-
-def together(groups: Sequence[Group]) -> list[list[Group]]:
-    """The groups, family by family."""
-    families: dict[object, list[Group]] = {}
-    for group in groups:
-        families.setdefault(group.family, []).append(group)
-    return list(families.values())
 
 
 def find_plan(

@@ -150,7 +150,7 @@ def test_first_step_is_sgd_on_the_weighted_sum(tmp_path: Path) -> None:
     x, target = samples(count=8)
     work = workload(TensorBatches({"x": x}, target, batch_size=8))
     student, teacher = nn.Linear(4, 2), nn.Linear(4, 2).eval()
-    step = Distill(1, 0.1, 2.0, 0.75, momentum=0, weight_decay=0, gradient_clip=None)
+    step = Distill(1, 0.1, 2.0, 0.75, momentum=0, weight_decay=0, gradient_clip=None, precision="fp32")
     w, b = (p.detach().double().numpy().copy() for p in student.parameters())
     z, t = x.numpy() @ w.T + b, teacher(x).detach().double().numpy()
     # d/dz of T^2 KL is T (softmax(z/T) - softmax(t/T)); of cross entropy softmax(z) - one_hot; both over the batch
@@ -409,7 +409,9 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(tmp_path: Path) ->
         student = nn.Linear(4, 2)
         x, target = samples()
         work = workload(TensorBatches({"x": x}, target, batch_size=size, shuffle=True))
-        result = Distill(2, 0.1, accumulate=accumulate).apply(student, context(tmp_path / f"{size}", work))
+        result = Distill(2, 0.1, accumulate=accumulate, precision="fp32").apply(
+            student, context(tmp_path / f"{size}", work)
+        )
         assert result.facts["samples_per_s"] > 0
         return student
 

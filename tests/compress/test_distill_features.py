@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.distill import Distill
-from compress.distill.features import Place, attention_places, block_places, check_maps
+from compress.distill.features import Place, attention_places, block_places, check_maps, every_block
+from compress.prune.blocks import skip
 from compress.workload import TensorBatches
 from export.errors import UnsupportedError
 from tests.compress.test_distill import context, workload
@@ -122,6 +123,20 @@ def test_relations_need_tokens_and_maps_need_images() -> None:
     inputs = {"ids": torch.ones(2, 5).long(), "attention_mask": torch.ones(2, 5).long()}
     with pytest.raises(UnsupportedError, match=r"attention compares maps over images, and layers\.1 gives shape"):
         check_maps(block_places(Sentences(8), Sentences(12), inputs))
+
+
+def test_every_block_that_pruning_left_is_compared() -> None:
+    student = Images(8, 3, inner=2)
+    skip(student, ["one.1"])
+    found = every_block(student, Images(8, 3), IMAGES)
+    assert [place.student for place in found] == ["one.0", "one.2", "two.0", "two.1", "two.2"]
+    assert all(place.student == place.teacher and not list(place.projection().parameters()) for place in found)
+    with pytest.raises(UnsupportedError, match=r"hint_places: blocks .* they share none; set hint_places to stages"):
+        every_block(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), Images(8, 3), IMAGES)
+    with pytest.raises(ValueError, match="hint_places: blocks says where hints: features or attention compare, found"):
+        Distill(hints="relation", hint_places="blocks")
+    student = Distill(hints="features", hint_places="blocks").lesson(student, Images(8, 3), images_workload(), 0)
+    assert len(student.places) == 5
 
 
 def images_workload(**fields: Any) -> Any:

@@ -42,7 +42,7 @@ def pruned(step, make, inputs, folder, speedup=None):
     return step.apply(model, context_of(model, inputs, folder, speedup))
 
 
-@pytest.mark.parametrize("importance", ["fisher", "l1", "l2", "bn_scale", "taylor", "random"])
+@pytest.mark.parametrize("importance", ["obs", "fisher", "l1", "l2", "bn_scale", "taylor", "random"])
 def test_macs_really_fall_by_every_importance(importance, tmp_path):
     step = Prune(macs_ratio=1.5, importance=importance, multiple_of=1)
     result = pruned(step, models.PaddedResNet, models.images(), tmp_path)
@@ -222,7 +222,7 @@ def test_exclude_reaches_the_search(tmp_path):
         ({"macs_ratio": 2.0, "repair_samples": 1}, "repair_samples must be 2 or more, found 1"),
         (
             {"macs_ratio": 2.0, "depth": True},
-            "depth: blocks are weighed by the rise of the loss, .* found importance: l2",
+            "depth: blocks are weighed by the rise of the loss or of what cannot be mended, .* found importance: l2",
         ),
     ],
 )
@@ -267,11 +267,12 @@ def test_rounds_together_keep_to_max_removed(tmp_path):
     assert all(each["after"] >= 0.5 * each["before"] for each in result.facts["layers"])
 
 
-def test_whole_blocks_may_go(tmp_path):
-    step = Prune(macs_ratio=1.4, multiple_of=16, depth=True, importance="fisher")
+@pytest.mark.parametrize("importance", ["fisher", "obs"])
+def test_whole_blocks_may_go(importance, tmp_path):
+    step = Prune(macs_ratio=1.4, multiple_of=16, depth=True, importance=importance)
     result = pruned(step, models.PaddedResNet, models.images(), tmp_path)
     assert result.facts["skipped_blocks"] == ["one"] and result.facts["macs"]["ratio"] >= 1.4
     restored = step.restore(models.made(models.PaddedResNet), tmp_path)
     restored.load_state_dict(result.model.state_dict(), strict=True)
-    kept = Prune(macs_ratio=1.2, multiple_of=1, depth=True, importance="fisher", exclude=("one.conv1",))
+    kept = Prune(macs_ratio=1.2, multiple_of=1, depth=True, importance=importance, exclude=("one.conv1",))
     assert "skipped_blocks" not in pruned(kept, models.PaddedResNet, models.images(), tmp_path).facts

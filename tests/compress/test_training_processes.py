@@ -51,7 +51,7 @@ def run():
         raise RuntimeError("before any training")
     work = load_workload(load_recipe(recipe))
     torch.manual_seed(5)
-    step = Distill(2, 0.02, hints="attention", accumulate=2)
+    step = Distill(2, 0.02, hints="attention", accumulate=2, precision="fp32")
     train("norms", work, type(work.model)(), step)
     without = type(work.model)()
     without.bn1, without.bn2 = nn.Identity(), nn.Identity()
