@@ -19,7 +19,8 @@ class Quantize:
         schemes: names of the schemes to try, also of those that a target offers on request only; empty: its usual ones.
         ranges: how a static scheme chooses an activation's range; None: as the target's scheme says (mse).
         bias_correction: put each layer's mean output error into its bias; None: as the target's scheme says (yes).
-        adaround: round each weight up or down so that the layer's output stays; slower to make.
+        adaround: round each weight up or down so that the layer's output stays, slower to make; False rounds to the nearest;
+            None: as the target's scheme says.
         equalize: share out the ranges of weights between neighbouring convolutions first; for depthwise networks.
         smooth: SmoothQuant's alpha, from 0 to 1: how much of the activations' outliers goes into the weights of matrix
             products; 0 leaves them.
@@ -34,7 +35,7 @@ class Quantize:
     schemes: tuple[str, ...] = ()
     ranges: Ranges | None = None
     bias_correction: bool | None = None
-    adaround: bool = False
+    adaround: bool | None = None
     equalize: bool = False
     smooth: float = 0.0
     accuracy_control: bool = True
@@ -67,7 +68,7 @@ class Quantize:
             scheme,
             ranges=self.ranges or scheme.ranges,
             bias_correction=scheme.bias_correction if self.bias_correction is None else self.bias_correction,
-            adaround=self.adaround or scheme.adaround,
+            adaround=scheme.adaround if self.adaround is None else self.adaround,
             equalize=self.equalize or scheme.equalize,
             smooth=self.smooth or scheme.smooth,
         )

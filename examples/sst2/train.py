@@ -12,6 +12,7 @@ import argparse
 import os
 import time
 from pathlib import Path
+from typing import Literal
 
 import torch
 from minilm import SentenceClassifier, load_pretrained, minilm, package_folder
@@ -45,7 +46,9 @@ def main() -> None:
 
     options.out.parent.mkdir(parents=True, exist_ok=True)
     resume, cpu_s = options.out.with_suffix(".resume"), time.process_time()
-    epochs = fine_tune(model, splits, options.epochs, options.learning_rate, options.seed, resume)
+    epochs = fine_tune(
+        model, splits, options.epochs, options.learning_rate, options.seed, resume, precision=options.precision
+    )
     _report_cost(epochs, time.process_time() - cpu_s)
     test = accuracy(model, splits["test"])
     print(f"dev {epochs[-1].validation:.4f}  test {test:.4f}")
@@ -61,6 +64,7 @@ def fine_tune(
     learning_rate: float,
     seed: int,
     resume: Path,
+    precision: Literal["fp32", "bf16"] = "fp32",
 ) -> list[Epoch]:
     """Train in place; `resume` keeps the state to go on from.
 
@@ -77,6 +81,7 @@ def fine_tune(
         checkpoint=resume,
         description="fine-tune",
         track=Lines(REPORT_EVERY),
+        precision=precision,
     )
 
     def loss(inputs: dict[str, Tensor], target: Tensor) -> Tensor:
@@ -110,6 +115,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="bf16 where the CPU has it")
     return parser.parse_args()
 
 

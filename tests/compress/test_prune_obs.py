@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch import nn
 
+from compress.prune.blocks import Block, blocks_of
 from compress.prune.channels import Group, Slice, together
 from compress.prune.follow import follow
 from compress.prune.obs import obs
+from compress.prune.rating import blocks_by_channels
 from tests.compress import prune_models as models
 
 
@@ -107,3 +109,19 @@ def test_what_a_layer_reads_that_is_no_known_one_is_not_ranked():
     measure = obs(model, families, [(inputs, torch.zeros(2))], seed=0)
     read_by_lstm = [family for family in families if any(s.tensor == "first.weight" for s in family[0].slices)]
     assert read_by_lstm and all(measure(group) is None for family in read_by_lstm for group in family)
+
+
+def test_a_block_is_worth_all_channels_inside():
+    model, inputs = models.made(models.PaddedResNet), models.images()
+    families = together(follow(model, inputs).groups)
+    measure = obs(model, families, [(inputs, torch.zeros(2))], seed=0)
+
+    def scores(family):
+        return np.array([measure(group) for group in family])
+
+    blocks = blocks_of(model, inputs)
+    rated = blocks_by_channels(blocks, families, scores)
+    (inner,) = [family for family in families if ("one.conv1.weight", 0) in family[0].family]
+    assert [each.block.path for each in rated] == [block.path for block in blocks] == ["one"]
+    assert rated[0].loss == pytest.approx(float(scores(inner).sum()))
+    assert blocks_by_channels([Block("bn1")], families, scores) == []

@@ -147,6 +147,7 @@ def test_a_recipe_names_schemes_that_are_not_usual_and_changes_static_ones(tmp_p
     chosen = step.chosen(target, model)
     assert [scheme.name for scheme in chosen] == ["w4a8", "int8-dynamic", "fp32"]
     assert (chosen[0].ranges, chosen[0].adaround, chosen[0].bias_correction) == ("entropy", True, False)
+    assert [Quantize(adaround=said).changed(chosen[0]).adaround for said in (None, False)] == [True, False]
     assert chosen[1] == next(scheme for scheme in target.schemes() if scheme.name == "int8-dynamic")
     assert chosen[2] == FP32
 
