@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +16,22 @@ from benchmarks.latency import Protocol, measure
 from benchmarks.profile import profile_of
 from compress.bench_inputs import timing_pool
 from compress.job import Job
+from compress.quantize import Quantize
+from compress.quantize.model import quantize_model
 from compress.recipe import Recipe
-from compress.samples import samples_of
+from compress.samples import calibration_of, samples_of
 from compress.stages import ModelStage, export_model, fp32_engine
-from compress.step import Timed
+from compress.step import Arithmetic, Timed
 from export.errors import UnsupportedError
-from targets import FP32, Engine, Target
+from export.model import OnnxModel
+from targets import FP32, Engine, Scheme, Target
 
 SECONDS = 1.5
 """Measuring time of each of the two engines for one candidate of the search."""
 HALF_WIDTH = 0.02
 """Of a candidate's speed-up: the search goes by steps of channels, which change it by more."""
+CALIBRATION = 32
+"""Samples for the ranges of a candidate in INT8: how fast it is does not depend on them."""
 
 
 @dataclass(frozen=True)
@@ -40,25 +45,25 @@ class Stopwatch:
     original: ModelStage
     job: Job
 
-    def measure(self, model: nn.Module, on: str | None) -> float:
-        """How many times faster `model` runs than the original, both in FP32, at the recipe's first batch size."""
+    def measure(self, model: nn.Module, on: str | None, arithmetic: Arithmetic) -> float:
+        """How many times faster `model` runs than the original in FP32, at the recipe's first batch size."""
         target, benchmark = _timing_target(on, self.job.recipe), self.job.recipe.benchmark
         size = benchmark.batch_sizes[0]
-        with _compiled(model, target, self.job) as candidate:
+        with _compiled(model, target, arithmetic, self.job) as (candidate, _):
             engines = {"original": fp32_engine(0, self.original, target, self.job), "candidate": candidate}
             seconds = min(SECONDS, benchmark.seconds)
             protocol = Protocol(benchmark.threads, seconds, benchmark.processes, HALF_WIDTH, self.job.recipe.seed)
             measured = measure(engines, {size: self._pool(size)}, protocol, track=self.job.show.track)
         return measured["candidate"].timings[size].faster_than(measured["original"].timings[size]).value
 
-    def time(self, model: nn.Module, on: str | None) -> Timed:
+    def time(self, model: nn.Module, on: str | None, arithmetic: Arithmetic) -> Timed:
         """What the runtime's profiler tells of `model`, at the recipe's first batch size."""
         target, benchmark = _timing_target(on, self.job.recipe), self.job.recipe.benchmark
         inputs = self._pool(benchmark.batch_sizes[0])[0]
-        with _compiled(model, target, self.job) as engine:
+        with _compiled(model, target, arithmetic, self.job) as (engine, scheme):
             profile = profile_of(engine, inputs, benchmark.threads)
         tensors = {name: torch.from_numpy(array.copy()) for name, array in inputs.items()}
-        return Timed(target, benchmark.threads, tensors, profile)
+        return Timed(target, benchmark.threads, tensors, profile, scheme)
 
     def _pool(self, size: int) -> list[dict[str, np.ndarray]]:
         workload = self.job.workload
@@ -67,12 +72,29 @@ class Stopwatch:
 
 
 @contextmanager
-def _compiled(model: nn.Module, target: Target, job: Job) -> Iterator[Engine]:
-    """The model in FP32 on a target, in a folder that goes afterwards."""
+def _compiled(model: nn.Module, target: Target, arithmetic: Arithmetic, job: Job) -> Iterator[tuple[Engine, Scheme]]:
+    """The model on a target, in a folder that goes afterwards."""
     with tempfile.TemporaryDirectory(prefix="compress-") as name:
         folder = Path(name)
         (folder / "engine").mkdir()
-        yield target.compile(export_model(model, folder / "model.onnx", job), FP32, folder / "engine")
+        exported = export_model(model, folder / "model.onnx", job)
+        scheme = FP32 if arithmetic == "fp32" else _int8(target, exported, job.recipe)
+        if scheme != FP32:
+            exported = quantize_model(
+                exported, calibration_of(job.workload, CALIBRATION), scheme, folder / "quantized.onnx"
+            )
+        yield target.compile(exported, scheme, folder / "engine"), scheme
+
+
+def _int8(target: Target, model: OnnxModel, recipe: Recipe) -> Scheme:
+    """The first INT8 scheme that the recipe would try, without the work that changes its accuracy alone."""
+    for scheme in (recipe.quantize or Quantize()).chosen(target, model):
+        if scheme.quantizer != "none" and scheme.mode != "weights" and scheme.precision in ("int8", "int4"):
+            return replace(scheme, bias_correction=False, adaround=False)
+    raise UnsupportedError(
+        f"prune: precision: int8: {target.name} tries no INT8 scheme on this model; leave precision out, or let "
+        "quantize.schemes name one"
+    )
 
 
 def _timing_target(on: str | None, recipe: Recipe) -> Target:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor, nn
 
 from compress.workload import Workload
 from export.progress import Track, silent
-from targets import Profile, Target
+from targets import FP32, Profile, Scheme, Target
 from targets.registry import Registry
 
 STEPS: dict[str, str] = {
@@ -22,28 +22,34 @@ STEPS: dict[str, str] = {
 """Recipe key -> the step's class. `quantize` comes last: it works on the exported model, once per target."""
 
 
+Arithmetic = Literal["fp32", "int8"]
+"""In which a model is timed."""
+
+
 @dataclass(frozen=True)
 class Timed:
-    """A model as a runtime runs it in FP32.
+    """A model as a runtime runs it.
 
     Args:
         inputs: what it was timed on: named tensors at the recipe's first batch size.
         profile: where the time of one call goes.
+        scheme: in which it was timed.
     """
 
     target: Target
     threads: int
     inputs: Mapping[str, Tensor]
     profile: Profile
+    scheme: Scheme = FP32
 
 
 class Speedup(Protocol):
     """Times models on a target of the recipe, by name; None takes the first that runs here."""
 
-    def measure(self, model: nn.Module, on: str | None) -> float:
-        """How many times faster `model` runs than the original, both in FP32."""
+    def measure(self, model: nn.Module, on: str | None, arithmetic: Arithmetic) -> float:
+        """How many times faster `model` runs than the original in FP32."""
 
-    def time(self, model: nn.Module, on: str | None) -> Timed:
+    def time(self, model: nn.Module, on: str | None, arithmetic: Arithmetic) -> Timed:
         """What the runtime's profiler tells of `model`."""
 
 

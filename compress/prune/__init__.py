@@ -15,7 +15,7 @@ from compress.prune.importance import Importance
 from compress.prune.plan import PrunePlan, apply
 from compress.prune.rewrite import rewritable, rewrite
 from compress.prune.rounds import Rounds
-from compress.step import StepContext, StepResult
+from compress.step import Arithmetic, StepContext, StepResult
 
 PLAN_FILE = "plan.json"
 MOST_ROUNDS = 20
@@ -30,6 +30,7 @@ class Prune:
         channels_removed: share of the removable channels, between 0 and 1.
         speedup: measured FP32 latency of the original over that of the pruned model on the target `on`, > 1.
         on: a target's name; by default the first of the recipe that runs here.
+        precision: in which the pruned model is timed: int8 where INT8 is to ship, whose kernels reward other widths.
         importance: how channels are ranked, see compress.prune.importance and compress.prune.rating.
         multiple_of: what is left of a layer's width is a multiple of it; attention heads go whole instead.
         max_removed: largest share of a layer's removable channels.
@@ -46,6 +47,7 @@ class Prune:
     channels_removed: float | None = None
     speedup: float | None = None
     on: str | None = None
+    precision: Arithmetic = "fp32"
     importance: Importance = "l2"
     multiple_of: int = 8
     max_removed: float = 0.75
@@ -67,6 +69,11 @@ class Prune:
                 raise ValueError(f"{name} must be greater than 1 (2 asks for half the cost), found {value:g}")
         if self.on is not None and self.speedup is None:
             raise ValueError(f"on: '{self.on}' is where speedup is measured; give speedup too, or leave `on` out")
+        if self.precision != "fp32" and (self.speedup is None or self.rounds > 1):
+            raise ValueError(
+                "precision: int8 is what speedup is timed in, in one round; give speedup and leave rounds out, or leave "
+                "precision out"
+            )
         if self.multiple_of < 1:
             raise ValueError(f"multiple_of must be 1 or more, found {self.multiple_of}")
         if not 0 < self.max_removed < 1:
@@ -85,7 +92,7 @@ class Prune:
     def asked(self) -> Asked:
         """The one figure that was given."""
         name, value = next((name, value) for name, value in self._figures().items() if value is not None)
-        return Asked(name, value, self.on)
+        return Asked(name, value, self.on, self.precision)
 
     def apply(self, model: nn.Module, context: StepContext) -> StepResult:
         """Prune `model` in place; keep the plan in the stage's folder.

@@ -12,7 +12,7 @@ from compress.prune.cost import Cost, channels_cost, macs_cost
 from compress.prune.goal import Goal
 from compress.prune.latency import LatencyModel
 from compress.prune.select import Family, channels_of
-from compress.step import Speedup
+from compress.step import Arithmetic, Speedup
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,13 @@ class Asked:
     Args:
         name: "macs_ratio", "channels_removed" or "speedup".
         on: the target of a speed-up; None takes the first that runs here.
+        arithmetic: in which a speed-up over the original in FP32 is meant.
     """
 
     name: str
     value: float
     on: str | None = None
+    arithmetic: Arithmetic = "fp32"
 
     def part(self, number: int, rounds: int) -> Asked:
         """What round `number` of `rounds` (1, 2, ...) is to reach: each cuts by the same factor."""
@@ -76,5 +78,7 @@ def speedup_goal(asked: Asked, latency: LatencyModel, speedup: Speedup, so_far: 
         asked.value,
         reference,
         latency.cost,
-        (lambda pruned, _: speedup.measure(pruned, asked.on)) if is_last else (lambda _, cost: reference / cost),
+        (lambda pruned, _: speedup.measure(pruned, asked.on, asked.arithmetic))
+        if is_last
+        else (lambda _, cost: reference / cost),
     )

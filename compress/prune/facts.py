@@ -52,7 +52,12 @@ def step_facts(
 def step_warnings(goal: Goal, found: Found) -> tuple[str, ...]:
     """What the rules promised and the exactness check refused; and a removal much larger than asked."""
     warnings = [f"prune: {each.where} is left alone: {each.reason}" for each in found.left_alone]
-    if found.reached.measured > FAR_BEYOND * goal.asked:
+    if not found.plan.cuts and not found.plan.skipped:
+        warnings.append(
+            f"prune.{goal.name}: asked {goal.asked:g}, and the model as it is reaches {found.reached.measured:.3g}: nothing "
+            "was removed; ask for more, or leave the step out"
+        )
+    elif found.reached.measured > FAR_BEYOND * goal.asked:
         warnings.append(
             f"prune.{goal.name}: asked {goal.asked:g}, reached {found.reached.measured:.3g}, for widths change in steps; "
             "a lower multiple_of or a higher max_removed comes closer"

@@ -1,5 +1,7 @@
 """What a convolution or linear layer takes at certain widths on a runtime: measured once, remembered in a file.
 
+In FP32, or quantized by the scheme that is to ship.
+
 Operators are measured as small ONNX models of many operators side by side, each with an input of its own, by the
 runtime's own profiler: it tells each operator's time without what a call costs besides.
 """
@@ -22,10 +24,11 @@ from benchmarks.machine import fingerprint, library_versions
 from benchmarks.profile import profile_of
 from benchmarks.report import write_text_whole
 from compress.prune.products import Product, Window
+from compress.quantize.model import quantize_as_it_is
 from compress.run_directory import fields_of
 from export.model import OnnxModel
 from export.progress import Track, silent
-from targets import FP32, LayerTime, Target
+from targets import FP32, LayerTime, Scheme, Target
 
 if TYPE_CHECKING:
     import onnx
@@ -80,11 +83,12 @@ class Operator:
 
 
 class LatencyTable:
-    """Seconds of operators in FP32 on one target; what has been measured is kept for the next run on this machine."""
+    """Seconds of operators on one target; what has been measured is kept for the next run on this machine."""
 
-    def __init__(self, target: Target, threads: int, track: Track = silent) -> None:
-        self._target, self._threads, self._track = target, threads, track
-        self._file = cache_folder() / f"{target.name}-{_digest(_conditions(target, threads))}.json"
+    def __init__(self, target: Target, threads: int, track: Track = silent, scheme: Scheme = FP32) -> None:
+        self._target, self._threads, self._track, self._scheme = target, threads, track, scheme
+        self._conditions = _conditions(target, threads, scheme)
+        self._file = cache_folder() / f"{target.name}-{_digest(self._conditions)}.json"
         self._known = _read(self._file)
         self.measured = 0
         """Operators measured by this table, not read from the file."""
@@ -104,7 +108,7 @@ class LatencyTable:
             self.measured += len(batch)
         if missing:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            stored = _conditions(self._target, self._threads) | {"seconds": _read(self._file) | self._known}
+            stored = self._conditions | {"seconds": _read(self._file) | self._known}
             write_text_whole(self._file, json.dumps(stored, indent=1, sort_keys=True))
         return {each: self._known[each.key] for each in asked}
 
@@ -112,11 +116,14 @@ class LatencyTable:
         with tempfile.TemporaryDirectory(prefix="compress-") as name:
             folder = Path(name)
             (folder / "engine").mkdir()
-            engine = self._target.compile(_side_by_side(operators, folder / "model.onnx"), FP32, folder / "engine")
             inputs = {
                 f"input_{number}_": np.random.default_rng(number).standard_normal(_shape(operator)).astype(np.float32)
                 for number, operator in enumerate(operators)
             }
+            model = _side_by_side(operators, folder / "model.onnx")
+            if self._scheme.quantizer != "none":
+                model = quantize_as_it_is(model, inputs, self._scheme, folder / "quantized.onnx")
+            engine = self._target.compile(model, self._scheme, folder / "engine")
             layers = profile_of(engine, inputs, self._threads, RUNS).layers
         return [_time_of(f"product_{number}_", layers) for number in range(len(operators))]
 
@@ -130,7 +137,7 @@ def cache_folder() -> Path:
     return (Path(users) if users else Path.home() / ".cache") / "edge-compress" / "latency"
 
 
-def _conditions(target: Target, threads: int) -> dict[str, Any]:
+def _conditions(target: Target, threads: int, scheme: Scheme) -> dict[str, Any]:
     """All that a time depends on besides the operator."""
     versions = library_versions()
     runtime = target.runtime_module()
@@ -140,6 +147,7 @@ def _conditions(target: Target, threads: int) -> dict[str, Any]:
         "target": target.name,
         "fields": fields_of(target),
         "threads": threads,
+        **({} if scheme == FP32 else {"scheme": asdict(scheme)}),
     }
 
 

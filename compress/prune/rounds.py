@@ -122,12 +122,13 @@ class Rounds:
             now = sum(channels_of(family.groups[0]) * len(family.groups) for family in families)
             self._removable = self._removable or float(now)
             return channels_goal(asked, self._removable, self._gone)
-        timed = context.speedup.time(self._model, asked.on)
-        table = LatencyTable(timed.target, timed.threads, context.track)
+        timed = context.speedup.time(self._model, asked.on, asked.arithmetic)
+        table = LatencyTable(timed.target, timed.threads, context.track, timed.scheme)
         latency = LatencyModel(self._model, timed.inputs, timed.profile, table)
         so_far = 1.0
-        if number > 1 or self._macs != measure_size(context.teacher, self._inputs).macs:
-            so_far = context.speedup.measure(self._model, asked.on)
+        is_original = number == 1 and self._macs == measure_size(context.teacher, self._inputs).macs
+        if not is_original or asked.arithmetic != "fp32":
+            so_far = context.speedup.measure(self._model, asked.on, asked.arithmetic)
         return speedup_goal(asked, latency, context.speedup, so_far, is_last=number == step.rounds)
 
     def _blocks(self, families: Sequence[Sequence[Group]], scores: Scorer) -> list[RatedBlock]:

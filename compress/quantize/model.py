@@ -64,6 +64,21 @@ def quantize_model(model: OnnxModel, calibration: Iterable[Arrays], scheme: Sche
     return OnnxModel.read(out)
 
 
+def quantize_as_it_is(model: OnnxModel, inputs: Arrays, scheme: Scheme, out: Path) -> OnnxModel:
+    """Insert Q/DQ nodes alone, from one batch: for what is timed and answers nobody. Shapes may be fixed."""
+    import onnx
+
+    with tempfile.TemporaryDirectory(prefix="compress-quantize-") as folder, quantizers.quiet():
+        prepared = quantizers.prepare(model, Path(folder))
+        if scheme.mode == "dynamic":
+            quantized = quantizers.dynamic_with_onnxruntime(prepared, scheme, Path(folder))
+        else:
+            quantized = quantizers.static_with_onnxruntime([inputs], prepared, scheme)
+    del quantized.graph.value_info[:]
+    onnx.save(quantized, out)
+    return OnnxModel.read(out)
+
+
 def _quantized(prepared: onnx.ModelProto, samples: Samples, scheme: Scheme, folder: Path) -> onnx.ModelProto:
     if scheme.mode == "static":
         original = equalized(prepared) if scheme.equalize else prepared

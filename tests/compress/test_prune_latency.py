@@ -11,6 +11,7 @@ from compress.prune.products import Window, products
 from compress.prune.search import rank
 from targets import LayerTime, Profile
 from targets.onnxruntime_mobile import OnnxRuntimeMobile
+from targets.openvino import OpenVino
 from tests.compress import prune_models as models
 
 pytestmark = pytest.mark.timing
@@ -38,6 +39,17 @@ def test_what_was_measured_once_is_read_the_second_time():
     other = LatencyTable(OnnxRuntimeMobile(), 2)
     other.seconds(OPERATORS[:1])
     assert other.measured == 1
+
+
+@pytest.mark.parametrize("target", [OnnxRuntimeMobile(), OpenVino()], ids=lambda target: target.name)
+def test_int8_has_a_table_of_its_own(target):
+    schemes = {scheme.name: scheme for scheme in target.schemes()}
+    LatencyTable(target, 1).seconds(OPERATORS)
+    for name in ("int8", "int8-dynamic"):
+        if name in schemes:
+            table = LatencyTable(target, 1, scheme=schemes[name])
+            seconds = table.seconds(OPERATORS)
+            assert table.measured == 3 and all(0 < each < 0.1 for each in seconds.values())
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"seconds": {"a": "b"}}', '{"seconds": 3}', '{"seconds": null}'])

@@ -1,5 +1,6 @@
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -87,15 +88,17 @@ class FakeSpeedup:
     """A runtime on which time is proportional to the width between two layers, plus half as much that never goes."""
 
     def __init__(self, figure, target=None):
-        self.figure, self.target, self.asked = figure, target or OnnxRuntimeMobile(), []
+        self.figure, self.target, self.asked, self.arithmetic = figure, target or OnnxRuntimeMobile(), [], []
 
-    def measure(self, model, on):
+    def measure(self, model, on, arithmetic):
         self.asked.append(on)
+        self.arithmetic.append(arithmetic)
         return self.figure(model)
 
-    def time(self, model, on):
-        layers = (LayerTime("all", "Conv", "fp32", 1e-3),)
-        return Timed(self.target, 1, models.images(), Profile(layers, 1.1e-3))
+    def time(self, model, on, arithmetic):
+        layers = (LayerTime("all", "Conv", arithmetic, 1e-3),)
+        scheme = next(each for each in self.target.schemes() if each.name == arithmetic)
+        return Timed(self.target, 1, models.images(), Profile(layers, 1.1e-3), scheme)
 
 
 @pytest.fixture
@@ -114,6 +117,22 @@ def test_speedup_is_measured_on_candidates_until_it_is_reached(tmp_path, cache):
     assert told["measured_over_predicted"] == told["measured"] / told["predicted"]
     assert told["measured_over_macs_ratio"] == told["measured"] / result.facts["macs"]["ratio"]
     assert set(speedup.asked) == {"openvino"} and told["candidates_measured"] == len(speedup.asked) <= 8
+
+
+def test_int8_starts_from_what_int8_alone_gives(tmp_path, cache):
+    """The model as it is runs 2 times as fast as the original in FP32, so that 3 asks for 1.5 more."""
+    speedup = FakeSpeedup(lambda model: 2 * 128 / model.classifier[0].in_features)
+    step = Prune(speedup=3.0, precision="int8", multiple_of=1)
+    result = pruned(step, models.Vgg, models.images(), tmp_path, speedup)
+    assert result.facts["reached"]["speedup"] >= 3.0 and result.facts["macs"]["ratio"] > 1.2
+    assert set(speedup.arithmetic) == {"int8"}
+    [table] = (cache / "latency").iterdir()
+    assert json.loads(table.read_text())["scheme"]["name"] == "int8"
+    whole = pruned(replace(step, speedup=1.5), models.Vgg, models.images(), tmp_path, speedup)
+    assert whole.facts["macs"]["ratio"] == 1.0
+    assert whole.warnings == (
+        "prune.speedup: asked 1.5, and the model as it is reaches 2: nothing was removed; ask for more, or leave the step out",
+    )
 
 
 def test_more_than_can_be_reached_is_refused_with_the_best_measured(tmp_path, cache):
@@ -216,6 +235,11 @@ def test_exclude_reaches_the_search(tmp_path):
         ({"macs_ratio": 0.5}, r"macs_ratio must be greater than 1 \(2 asks for half the cost\), found 0.5"),
         ({"channels_removed": 30.0}, "channels_removed must lie between 0 and 1, found 30"),
         ({"macs_ratio": 2.0, "on": "openvino"}, "on: 'openvino' is where speedup is measured; give speedup too"),
+        (
+            {"macs_ratio": 2.0, "precision": "int8"},
+            "precision: int8 is what speedup is timed in, in one round; give sp",
+        ),
+        ({"speedup": 2.0, "precision": "int8", "rounds": 2}, "precision: int8 is .* leave rounds out"),
         ({"macs_ratio": 2.0, "multiple_of": 0}, "multiple_of must be 1 or more, found 0"),
         ({"macs_ratio": 2.0, "max_removed": 1.0}, "max_removed must lie between 0 and 1, found 1"),
         ({"macs_ratio": 2.0, "rounds": 0}, "rounds must be from 1 to 20, found 0"),
