@@ -60,7 +60,7 @@ def obs(model: nn.Module, families: Iterable[Sequence[Group]], batches: Iterable
     Args:
         model: in eval mode; left as it was.
         families: each is ranked by itself.
-        batches: read twice, one in memory at a time.
+        batches: read several times, one in memory at a time.
     """
     reading = Reading(model)
     known: dict[Group, float] = {}
