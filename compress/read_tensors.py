@@ -26,6 +26,9 @@ NESTED_UNDER = ("state_dict", "model_state_dict", "model")
 OF_TENSORS = ("collections", "torch", "torch._utils", "torch.serialization", "torch.storage")
 """Modules whose globals stand in pickles of plain tensors."""
 
+LONGEST_HEADER = 100_000_000
+"""Bytes, the format's own limit."""
+
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The named tensors of a .safetensors file or of a torch file, told apart by their content.
@@ -40,7 +43,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: no weights file there ({error.strerror}); check the path") from error
     if not content:
         raise InputError(f"{path}: the weights file is empty (0 bytes); copy or download it again")
-    if content[:2] == b"PK" or content[:1] == b"\x80":
+    if not _begins_as_safetensors(content) and (content[:2] == b"PK" or content[:1] == b"\x80"):
         return _tensors_of(_read_torch(path, content), path)
     return _read_safetensors(path, content)
 
@@ -68,6 +71,14 @@ def _read_safetensors(path: Path, content: bytes) -> dict[str, Tensor]:
     return tensors
 
 
+def _begins_as_safetensors(content: bytes) -> bool:
+    """Whether a length that the format allows and a JSON object come first.
+
+    The length may well begin with a pickle's first byte: one header in 32 does, since lengths are multiples of 8.
+    """
+    return content[8:9] == b"{" and int.from_bytes(content[:8], "little") <= LONGEST_HEADER
+
+
 def _safetensors_size(content: bytes) -> int | None:
     """The size in bytes that the header promises; None where there is no such header.
 
@@ -84,7 +95,7 @@ def _safetensors_size(content: bytes) -> int | None:
             + max((entry["data_offsets"][1] for entry in header.values() if "dtype" in entry), default=0)
         )
     except (ValueError, KeyError, TypeError, AttributeError):
-        return 8 + header_bytes if header_bytes < 100_000_000 else None
+        return 8 + header_bytes if header_bytes < LONGEST_HEADER else None
 
 
 def _read_torch(path: Path, content: bytes) -> Any:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.checkpoint import load_weights, save_weights, weights_hash
+from compress.read_tensors import read_tensors
 from export.errors import InputError, QualityError, SecurityError
 
 
@@ -57,6 +58,18 @@ def test_safetensors_round_trip(tmp_path: Path) -> None:
     save_weights(network(), tmp_path / "model.safetensors")
     assert_loads(tmp_path / "model.safetensors")
     assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("first", [b"\x80", b"PK"])
+def test_safetensors_header_as_long_as_other_files_begin(first: bytes, tmp_path: Path) -> None:
+    """The header's length comes first in the file: lengths of 0x..80 begin as a pickle does, 0x4b50 as a zip archive."""
+    path, weights = tmp_path / "weights.safetensors", {"w": torch.arange(3.0)}
+    for padding in range(0x4B50):
+        content = safetensors.torch.save(weights, {"padding": "x" * padding})
+        if content.startswith(first):
+            break
+    path.write_bytes(content)
+    assert content.startswith(first) and torch.equal(read_tensors(path)["w"], weights["w"])
 
 
 @pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
