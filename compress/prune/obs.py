@@ -146,6 +146,7 @@ class _Sums:
         self.output: Tensor | None = None
 
     def watch(self, batches: int, generator: torch.Generator) -> Callable[..., Any]:
+        """A forward hook that adds what is read at some drawn positions, and keeps the output for `listen`."""
         rows = max(FEWEST_ROWS, ROWS_PER_COLUMN * self.columns) // batches + 1
 
         def ran(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
@@ -162,12 +163,14 @@ class _Sums:
         return ran
 
     def listen(self, gradient: Tensor | None) -> None:
+        """Add the squares of the gradient at the output; None where the model's outputs do not depend on it."""
         if gradient is not None:
             last = gradient if isinstance(self.module, nn.Linear) else gradient.movedim(1, -1)
             self.heed += last.reshape(-1, last.shape[-1]).double().square().sum(0)
         self.output = None
 
     def moments(self, centred: bool) -> Tensor:
+        """Second moments of the columns, about their mean or about zero, shape (groups, columns, columns)."""
         mean = self.total / self.rows
         moments = self.gram / self.rows
         return moments - mean[:, :, None] * mean[:, None, :] if centred else moments
