@@ -1,44 +1,14 @@
-"""Ready-made metrics in numpy: per-sample sufficient statistics, and the value of any set of rows.
-
-Statistics per sample are what makes paired intervals, flip rates and per-class figures possible:
-they are computed once per engine and every figure of the report is derived from them.
-"""
+"""Metrics of one class a sample: the predicted and the true class, and how sure the model was."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
 SUM_TOLERANCE = 1e-3
 """How far from 1 the outputs of a sample may add up to be taken as probabilities: those of an INT8 softmax are rounded."""
-
-
-class Metric(Protocol):
-    """One shape for every task. `statistics` gives one row a sample; `value` reduces any set of rows.
-
-    A metric that classifies says so by `classifies` and keeps the predicted class in column 0, the true class in
-    column 1 and, where it has one, the probability of the predicted class in column 2; what else it needs comes after
-    these. Flip rates, per-class figures and the calibration error are read from them. With two columns there is no
-    calibration error.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def higher_is_better(self) -> bool: ...
-
-    @property
-    def classifies(self) -> bool: ...
-
-    def statistics(self, outputs: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Rows of shape (batch, k) from the model's first output and the batch's target."""
-
-    def value(self, statistics: np.ndarray) -> float:
-        """The metric of `statistics`, shape (samples, k)."""
 
 
 @dataclass(frozen=True)
@@ -135,14 +105,6 @@ def confidence(outputs: np.ndarray) -> np.ndarray:
     softmax = 1.0 / np.exp(outputs - largest[:, None]).sum(axis=1)
     are_probabilities = (outputs >= 0).all(axis=1) & (np.abs(outputs.sum(axis=1) - 1.0) <= SUM_TOLERANCE)
     return np.asarray(np.where(are_probabilities, np.minimum(largest, 1.0), softmax))
-
-
-def ready_made(name: str) -> Metric | None:
-    """The metric of this module that a report names; None for a user's own."""
-    if found := re.fullmatch(r"top(\d+)_accuracy", name):
-        return TopK(int(found[1]))
-    metrics: tuple[Metric, ...] = (Accuracy(), F1("macro"), F1("binary"))
-    return next((metric for metric in metrics if metric.name == name), None)
 
 
 def _f1(predicted: np.ndarray, actual: np.ndarray) -> float:
