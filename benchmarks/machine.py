@@ -24,6 +24,7 @@ LIBRARIES = (
     "tensorrt",
     "tensorrt-rtx",
     "transformers",
+    "sacrebleu",
     "numpy",
 )
 """Distributions that touch the model or the measurement."""

@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from benchmarks.metrics import F1, Accuracy, Metric, TopK
+    from benchmarks.metrics import (
+        BLEU,
+        F1,
+        ROUGE,
+        Accuracy,
+        ChrF,
+        EntityF1,
+        MeanIoU,
+        MeanSquaredError,
+        Metric,
+        Perplexity,
+        TokenAccuracy,
+        TopK,
+    )
     from benchmarks.preprocessing import ImagePreprocessing, TextPreprocessing
     from benchmarks.report import Report
     from compress.checkpoint import load_weights
@@ -21,14 +34,22 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "Accuracy": "benchmarks.metrics",
+    "BLEU": "benchmarks.metrics",
     "Batches": "compress.workload",
+    "ChrF": "benchmarks.metrics",
     "CompressError": "export.errors",
+    "EntityF1": "benchmarks.metrics",
     "F1": "benchmarks.metrics",
     "ImagePreprocessing": "benchmarks.preprocessing",
+    "MeanIoU": "benchmarks.metrics",
+    "MeanSquaredError": "benchmarks.metrics",
     "Metric": "benchmarks.metrics",
+    "Perplexity": "benchmarks.metrics",
+    "ROUGE": "benchmarks.metrics",
     "Report": "benchmarks.report",
     "TensorBatches": "compress.workload",
     "TextPreprocessing": "benchmarks.preprocessing",
+    "TokenAccuracy": "benchmarks.metrics",
     "TopK": "benchmarks.metrics",
     "Workload": "compress.workload",
     "load_weights": "compress.checkpoint",
@@ -36,15 +57,23 @@ _PLACES = {
 }
 
 __all__ = [
+    "BLEU",
     "F1",
+    "ROUGE",
     "Accuracy",
     "Batches",
+    "ChrF",
     "CompressError",
+    "EntityF1",
     "ImagePreprocessing",
+    "MeanIoU",
+    "MeanSquaredError",
     "Metric",
+    "Perplexity",
     "Report",
     "TensorBatches",
     "TextPreprocessing",
+    "TokenAccuracy",
     "TopK",
     "Workload",
     "__version__",

@@ -101,9 +101,14 @@ def _of_blocks(latency: Latency) -> Interval:
 
 def _paired_move(before: Score, now: Score, one: np.ndarray, other: np.ndarray) -> Move | None:
     metric = ready_made(now.metric)
-    if metric is None or one.shape != other.shape or not np.array_equal(one[:, 1], other[:, 1]):
+    if metric is None or one.shape != other.shape:
         return None
-    if any(abs(metric.value(rows) - score.value) > SAME_VALUE for rows, score in ((one, before), (other, now))):
+    if metric.classifies and not np.array_equal(one[:, 1], other[:, 1]):
+        return None
+    pairs = ((one, before), (other, now))
+    if not all(
+        math.isclose(metric.value(rows), score.value, rel_tol=SAME_VALUE, abs_tol=SAME_VALUE) for rows, score in pairs
+    ):
         return None
     interval = paired_difference(metric.value, other, one)
     right = [_right(metric, rows) for rows in (one, other)]

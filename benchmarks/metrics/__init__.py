@@ -7,13 +7,37 @@ they are computed once per engine and every figure of the report is derived from
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
+from benchmarks.metrics.checks import IGNORED
 from benchmarks.metrics.classes import F1, Accuracy, TopK, classified, confidence, predicted_class
+from benchmarks.metrics.dense import MeanIoU, MeanSquaredError
+from benchmarks.metrics.entities import EntityF1
+from benchmarks.metrics.text import BLEU, ROUGE, ChrF, sacrebleu_installed
+from benchmarks.metrics.tokens import Perplexity, TokenAccuracy
 
-__all__ = ["F1", "Accuracy", "Metric", "TopK", "classified", "confidence", "predicted_class", "ready_made"]
+__all__ = [
+    "BLEU",
+    "F1",
+    "IGNORED",
+    "ROUGE",
+    "Accuracy",
+    "ChrF",
+    "EntityF1",
+    "MeanIoU",
+    "MeanSquaredError",
+    "Metric",
+    "Perplexity",
+    "TokenAccuracy",
+    "TopK",
+    "classified",
+    "confidence",
+    "predicted_class",
+    "ready_made",
+]
 
 
 class Metric(Protocol):
@@ -42,8 +66,22 @@ class Metric(Protocol):
 
 
 def ready_made(name: str) -> Metric | None:
-    """The metric of this module that a report names; None for a user's own."""
+    """The metric of this package that a report names, for the rows that its run kept; None for a user's own.
+
+    A name says nothing of labels, references or decoding, and `value` needs none of them: what is held without them
+    gives the value of any rows, and refuses `statistics`. None too for BLEU and chrF where sacrebleu is not installed.
+    """
     if found := re.fullmatch(r"top(\d+)_accuracy", name):
         return TopK(int(found[1]))
-    metrics: tuple[Metric, ...] = (Accuracy(), F1("macro"), F1("binary"))
+    classes = (Accuracy(), F1("macro"), F1("binary"), F1("micro"))
+    tokens = (TokenAccuracy(), Perplexity(), EntityF1(()))
+    dense = (MeanSquaredError(), MeanIoU(classes=0))
+    rouge = (ROUGE((), _no_text, "1"), ROUGE((), _no_text, "2"), ROUGE((), _no_text, "L"))
+    counted = (BLEU((), _no_text), ChrF((), _no_text)) if sacrebleu_installed() else ()
+    metrics: tuple[Metric, ...] = (*classes, *tokens, *dense, *rouge, *counted)
     return next((metric for metric in metrics if metric.name == name), None)
+
+
+def _no_text(ids: Sequence[int]) -> str:
+    """Stands for a decoder that a report's name does not tell; a metric without references never calls it."""
+    return ""

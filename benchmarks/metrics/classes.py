@@ -7,6 +7,8 @@ from typing import Literal
 
 import numpy as np
 
+from benchmarks.metrics.checks import check_shapes
+
 SUM_TOLERANCE = 1e-3
 """How far from 1 the outputs of a sample may add up to be taken as probabilities: those of an INT8 softmax are rounded."""
 
@@ -20,7 +22,7 @@ class Accuracy:
     classifies: bool = True
 
     def statistics(self, outputs: np.ndarray, target: np.ndarray) -> np.ndarray:
-        return classified(outputs, target)
+        return classified(outputs, target, self.name)
 
     def value(self, statistics: np.ndarray) -> float:
         return float(np.mean(statistics[:, 0] == statistics[:, 1]))
@@ -39,9 +41,11 @@ class TopK:
         return f"top{self.k}_accuracy"
 
     def statistics(self, outputs: np.ndarray, target: np.ndarray) -> np.ndarray:
+        check_shapes(self.name, outputs.ndim == 2, "logits (batch, classes) and a target (batch,)", outputs, target)
+        rows = classified(outputs, target, self.name)
         best = np.argsort(-outputs, axis=1, kind="stable")[:, : self.k]
         hit = (best == target.reshape(-1, 1)).any(axis=1)
-        return np.column_stack([classified(outputs, target), hit])
+        return np.column_stack([rows, hit])
 
     def value(self, statistics: np.ndarray) -> float:
         return float(np.mean(statistics[:, 3]))
@@ -49,13 +53,14 @@ class TopK:
 
 @dataclass(frozen=True)
 class F1:
-    """F1 of the positive class (binary), or the mean of the classes' F1 (macro).
+    """F1 of the positive class (binary), the mean of the classes' F1 (macro), or that of all decisions together (micro).
 
     A class that is neither predicted nor present is left out of the macro mean, as scikit-learn does
-    when the labels are those that occur.
+    when the labels are those that occur. Micro F1 is accuracy under another name: with one class a sample, every wrong
+    answer is one class too many and one too few. It is here for who must report it; for entities see EntityF1.
     """
 
-    average: Literal["binary", "macro"] = "macro"
+    average: Literal["binary", "macro", "micro"] = "macro"
     positive: int = 1
     higher_is_better: bool = True
     classifies: bool = True
@@ -65,10 +70,12 @@ class F1:
         return f"f1_{self.average}"
 
     def statistics(self, outputs: np.ndarray, target: np.ndarray) -> np.ndarray:
-        return classified(outputs, target)
+        return classified(outputs, target, self.name)
 
     def value(self, statistics: np.ndarray) -> float:
         predicted, actual = statistics[:, 0].astype(np.int64), statistics[:, 1].astype(np.int64)
+        if self.average == "micro":
+            return float(np.mean(predicted == actual))
         if self.average == "binary":
             return _f1(predicted == self.positive, actual == self.positive)
         lowest = min(predicted.min(), actual.min())
@@ -78,8 +85,17 @@ class F1:
         return float(np.mean(2.0 * both[either > 0] / either[either > 0]))
 
 
-def classified(outputs: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Rows (predicted class, true class, probability of the predicted class), shape (batch, 3), float64."""
+def classified(outputs: np.ndarray, target: np.ndarray, metric: str = "metric") -> np.ndarray:
+    """Rows (predicted class, true class, probability of the predicted class), shape (batch, 3), float64.
+
+    Raises:
+        InputError: unless outputs are (batch, classes), (batch, 1) or (batch,) and the target holds one class a sample.
+    """
+    fit = outputs.ndim in (1, 2) and target.shape in ((len(outputs),), (len(outputs), 1))
+    expected = (
+        "logits (batch, classes) and a target (batch,), one class a sample (for a class a token see TokenAccuracy)"
+    )
+    check_shapes(metric, fit, expected, outputs, target)
     columns = [predicted_class(outputs), target.reshape(-1), confidence(outputs)]
     return np.stack(columns, axis=1).astype(np.float64)
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.comparison.moves import Move, latency_move, metric_move, percent, percent_ends, ratio_move, size_move
 from benchmarks.measurements import Interval, Latency
-from benchmarks.metrics import F1, Accuracy, Metric, TopK
+from benchmarks.metrics import F1, Accuracy, EntityF1, Metric, Perplexity, TopK
 from benchmarks.report import McNemar, Score
 
 
@@ -102,6 +102,37 @@ def test_rows_that_do_not_give_the_scores_value_are_not_used() -> None:
 def test_rows_of_other_samples_are_not_paired(now: np.ndarray) -> None:
     before = answers(slice(0, 100))
     assert not metric_move(scored(Accuracy(), before), scored(Accuracy(), now), (before, now)).paired
+
+
+@pytest.mark.parametrize("tokens", [12.0, 14.0])
+def test_a_metric_that_does_not_classify_is_paired_too(tokens: float) -> None:
+    """Every sample's loss rises by a hundredth of a nat a token, while the samples lie two nats apart."""
+    nats = np.random.default_rng(0).uniform(1.0, 3.0, size=400)
+    before = np.stack([tokens * nats, np.full(400, tokens)], axis=1)
+    now = before + np.array([0.01 * tokens, 0.0])
+    move = metric_move(scored(Perplexity(), before), scored(Perplexity(), now), (before, now))
+    assert move.change == pytest.approx(math.exp(nats.mean()) * math.expm1(0.01))
+    assert (move.paired, move.real, move.mcnemar) == (True, True, None)
+
+
+def test_entities_are_paired_though_what_is_predicted_in_each_sample_differs() -> None:
+    """Column 1 holds no truth there: the second run predicts one entity less in every tenth sample."""
+    before = np.tile([2.0, 3.0, 2.0], (300, 1))
+    now = before - np.where(np.arange(300)[:, None] % 10 == 0, [1.0, 1.0, 0.0], 0.0)
+    metric = EntityF1(("O", "B-PER"))
+    move = metric_move(scored(metric, before), scored(metric, now), (before, now))
+    assert (move.paired, move.real) == (True, True)
+
+
+def test_without_the_metrics_library_the_intervals_are_put_together_as_independent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("benchmarks.metrics.text.find_spec", lambda name: None)
+    before = Score("bleu", "evaluation", 100, 31.4, Interval(-0.1, -0.4, 0.2))
+    now = Score("bleu", "evaluation", 100, 30.4, Interval(-1.1, -1.5, -0.7))
+    move = metric_move(before, now, (np.ones((100, 10)), np.ones((100, 10))))
+    assert move.paired is False and move.interval is not None
+    assert (move.change, move.interval.low, move.interval.high) == pytest.approx((-1.0, -1.5, -0.5))
 
 
 def test_a_users_own_metric_is_not_paired() -> None:

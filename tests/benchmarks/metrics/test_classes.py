@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, top_k_accuracy_score
 
-from benchmarks.metrics import F1, Accuracy, TopK, confidence, ready_made
+from benchmarks.metrics import F1, Accuracy, Metric, TopK, confidence
+from export.errors import InputError
 
 
 @pytest.fixture
@@ -20,6 +21,7 @@ def test_values_equal_scikit_learns(logits_and_target: tuple[np.ndarray, np.ndar
         (Accuracy(), accuracy_score(target, predicted)),
         (TopK(3), top_k_accuracy_score(target, logits, k=3, labels=range(7))),
         (F1(), f1_score(target, predicted, average="macro")),
+        (F1("micro"), f1_score(target, predicted, average="micro")),
     ):
         assert metric.value(metric.statistics(logits, target)) == pytest.approx(expected)
 
@@ -81,7 +83,22 @@ def test_every_classifying_metric_keeps_prediction_truth_and_probability_first(
         assert rows[:, 2] == pytest.approx(expected)
 
 
-def test_a_reports_metric_is_found_by_name() -> None:
-    for metric in (Accuracy(), TopK(5), F1(), F1("binary")):
-        assert ready_made(metric.name) == metric
-    assert ready_made("mean_square") is None
+@pytest.mark.parametrize("metric", [Accuracy(), TopK(2), F1("micro")], ids=lambda metric: metric.name)
+@pytest.mark.parametrize(
+    ("outputs", "target"), [((2, 5, 7), (2, 5)), ((2, 7), (2, 7)), ((2, 7), (3,)), ((2, 7, 1, 1), (2,)), ((), ())]
+)
+def test_shapes_that_do_not_fit_are_refused(metric: Metric, outputs: tuple[int, ...], target: tuple[int, ...]) -> None:
+    message = rf"^{metric.name}: expected logits \(batch, classes\) and a target \(batch,\).*; found outputs \(.*\) and target \("
+    with pytest.raises(InputError, match=message):
+        metric.statistics(np.zeros(outputs, np.float32), np.zeros(target, np.int64))
+
+
+def test_a_class_a_token_is_sent_to_the_metric_for_it() -> None:
+    with pytest.raises(InputError, match=r"one class a sample \(for a class a token see TokenAccuracy\); found"):
+        Accuracy().statistics(np.zeros((2, 5, 7), np.float32), np.zeros((2, 5), np.int64))
+
+
+@pytest.mark.parametrize("target", [np.array([1, 0]), np.array([[1.0], [0.0]])])
+@pytest.mark.parametrize("outputs", [np.array([2.0, -1.0]), np.array([[2.0], [-1.0]])])
+def test_one_logit_a_sample_may_stand_in_a_column(outputs: np.ndarray, target: np.ndarray) -> None:
+    assert Accuracy().statistics(outputs, target)[:, :2].tolist() == [[1.0, 1.0], [0.0, 0.0]]
