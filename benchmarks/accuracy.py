@@ -60,7 +60,7 @@ def statistics_of(
         label = f"accuracy of {engine.target} {engine.scheme}"
         for inputs, target in track(batches, label, total):
             for part, truth in parts(inputs, target, 1 if one_by_one else fixed):
-                answer = worker.run(filled(part, fixed))[output][: len(truth)].astype(np.float32)
+                answer = worker.run(filled(part, fixed))[output][: len(truth)].astype(np.float32, copy=False)
                 if not np.isfinite(answer).all():
                     bad = int(np.size(answer) - np.isfinite(answer).sum())
                     raise QualityError(
