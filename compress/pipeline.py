@@ -16,6 +16,7 @@ from benchmarks.latency import Measured
 from benchmarks.machine import library_versions, machine
 from benchmarks.render.html import report_html
 from benchmarks.render.markdown import report_markdown
+from benchmarks.render.wording import DIGITS, significant
 from benchmarks.report import Report, Row, write_text_whole
 from compress import __version__, step
 from compress.bench_inputs import check_shapes, check_sizes
@@ -127,7 +128,9 @@ def _prepare(job: Job, targets: Sequence[Target]) -> Bench:
         validation_rows = _original_rows(workload, validation, show)
         check_baseline(workload, evaluation_rows)
         value = workload.metric.value(evaluation_rows)
-        show.say(f"original: {workload.metric.name} {value:.4f} on {evaluation.samples:,} evaluation samples")
+        show.say(
+            f"original: {workload.metric.name} {significant(value, DIGITS)} on {evaluation.samples:,} evaluation samples"
+        )
     with show.unit("exporting the original"):
         original, reference = original_stage(job)
         for target in targets:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.render.wording import DIGITS, significant
 from compress.bench_inputs import check_shapes, check_sizes
 from compress.load_workload import load_workload
 from compress.model_size import ModelSize, measure_size
@@ -99,9 +100,10 @@ def check_baseline(workload: Workload, rows: np.ndarray) -> None:
     found = workload.metric.value(rows)
     if workload.baseline is None or abs(found - workload.baseline) <= workload.baseline_tolerance + 1e-9:
         return
+    stated, scored = significant(workload.baseline, DIGITS), significant(found, DIGITS)
     raise QualityError(
-        f"baseline: the workload states {workload.metric.name} {workload.baseline:.4f} within {workload.baseline_tolerance:g}, "
-        f"the original scores {found:.4f} on {len(rows):,} evaluation samples. Usual causes: other preprocessing, labels in "
+        f"baseline: the workload states {workload.metric.name} {stated} within {workload.baseline_tolerance:g}, "
+        f"the original scores {scored} on {len(rows):,} evaluation samples. Usual causes: other preprocessing, labels in "
         "another order, another checkpoint. Mend that, or the stated value, before compressing"
     )
 

@@ -63,6 +63,7 @@ class Comparison:
         refusals: what is not compared, and why.
         worse: what really got worse than in the first run.
         across: what differs between runs whose latencies are compared because the user asked for it.
+        higher_is_better: of the metric.
     """
 
     runs: tuple[str, ...]
@@ -71,6 +72,7 @@ class Comparison:
     refusals: tuple[str, ...]
     worse: tuple[str, ...] = ()
     across: tuple[str, ...] = ()
+    higher_is_better: bool = True
 
 
 def compare(
@@ -108,6 +110,7 @@ def compare(
         refusals=tuple(found.sentence for found in told if not found.compared),
         worse=tuple(sentence for target in targets for sentence in _worse(target, labels, wording, better_up)),
         across=tuple(found.sentence for found in told if found.compared),
+        higher_is_better=better_up,
     )
 
 

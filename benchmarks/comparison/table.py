@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from benchmarks.comparison.compare import Comparison, Figure, Shipped
 from benchmarks.comparison.moves import Move, percent, percent_ends
 from benchmarks.render.tables import Line, Table
-from benchmarks.render.wording import MISSING, MetricWording, byte_size, milliseconds, ratio
+from benchmarks.render.wording import MISSING, MetricWording, byte_size, direction_notes, milliseconds, ratio
 
 MOVING: tuple[Figure, ...] = ("size", "metric", "latency", "speedup")
 
@@ -89,5 +89,6 @@ def _notes(comparison: Comparison) -> tuple[str, ...]:
     return (
         f"Change: against {comparison.runs[0]}, with its own 95 % interval. Real: that excludes zero; unsure: it does not.",
         "Latencies of two runs were not measured side by side; the ratio within each run is the safer figure.",
+        *direction_notes(comparison.wording.name, comparison.higher_is_better),
         *(f"{comparison.wording.name}: {each}." for each in sorted(how)),
     )

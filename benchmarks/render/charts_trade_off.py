@@ -54,7 +54,10 @@ def accuracy_latency_chart(report: Report) -> go.Figure | None:
     figure.update_xaxes(AXIS, title_text=f"ms ({plain(working_point(point))})")
     spread_axis(figure, [x for x, _ in front])
     figure.update_yaxes(
-        AXIS, zeroline=True, zerolinecolor="rgba(128,128,128,0.6)", title_text=_difference_title(wording)
+        AXIS,
+        zeroline=True,
+        zerolinecolor="rgba(128,128,128,0.6)",
+        title_text=_difference_title(wording, report.higher_is_better),
     )
     drop = report.budget.get("metric_drop")
     _leave_out_far_off(figure, scored, drop if is_number(drop) else 0.0, wording)
@@ -166,5 +169,7 @@ def _hover(row: Row, latency: Latency, wording: MetricWording) -> str:
     )
 
 
-def _difference_title(wording: MetricWording) -> str:
-    return f"{wrapped(wording.name, 40)} difference to the original{wording.difference_unit.replace(' ', ', ')}"
+def _difference_title(wording: MetricWording, higher_is_better: bool) -> str:
+    unit = wording.difference_unit.replace(" ", ", ")
+    direction = "" if higher_is_better else " (lower is better)"
+    return f"{wrapped(wording.name, 40)} difference to the original{unit}{direction}"

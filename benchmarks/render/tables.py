@@ -12,6 +12,7 @@ from benchmarks.render.wording import (
     MISSING,
     MetricWording,
     byte_size,
+    direction_notes,
     milliseconds,
     ratio,
     share,
@@ -216,6 +217,7 @@ def _latency_cell(report: Report, row: Row, point: Latency) -> str:
 
 def _setting_notes(report: Report) -> Iterable[str]:
     point = main_point(report)
+    yield from direction_notes(report.metric, report.higher_is_better)
     if point:
         yield f"Latency: median at {working_point(point)}. Runtime FP32: the original on the same runtime."
     for chosen in filter(None, map(report.chosen, report.targets)):
@@ -224,6 +226,7 @@ def _setting_notes(report: Report) -> Iterable[str]:
 
 
 def _split_notes(report: Report) -> Iterable[str]:
+    yield from direction_notes(report.metric, report.higher_is_better)
     samples = {score.split: score.samples for row in report.rows for score in (row.validation, row.evaluation) if score}
     if "evaluation" in samples:
         yield f"On the evaluation set ({samples['evaluation']} samples); difference to the original in torch."

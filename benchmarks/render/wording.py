@@ -12,15 +12,26 @@ from benchmarks.report import Report
 MISSING = "–"
 """Stands where there is no figure."""
 
-_SHARES = ("accuracy", "f1", "precision", "recall", "iou", "dice")
+_SHARES = ("accuracy", "f1", "precision", "recall", "iou", "dice", "rouge")
+
+DIGITS = 4
+"""Significant digits of a metric that is no share."""
+UNREADABLE = 1e7
+"""From here on a figure is told as a power of ten: the perplexity of a broken engine has up to 300 digits."""
 
 
 @dataclass(frozen=True)
 class MetricWording:
-    """How one report's metric is spelled: a share as percent and percentage points, anything else as it is."""
+    """How one report's metric is spelled: a share as percent and percentage points, anything else as it is.
+
+    Args:
+        decimals: of a change of anything else: as many as a value has, so that an error of 0.00052 moves by 0.0000310
+            and BLEU by 0.31.
+    """
 
     name: str
     percent: bool
+    decimals: int = DIGITS
 
     @classmethod
     def of(cls, report: Report) -> MetricWording:
@@ -30,9 +41,9 @@ class MetricWording:
 
     @classmethod
     def of_values(cls, metric: str, values: Sequence[float]) -> MetricWording:
-        """The same from the metric's name and some values of it."""
+        """The same from the metric's name and some values of it, the original's first where it is among them."""
         named = any(share in metric.lower() for share in _SHARES)
-        return cls(metric, named and all(0 <= value <= 1 for value in values))
+        return cls(metric, named and all(0 <= value <= 1 for value in values), _decimals(values[0] if values else 1.0))
 
     @property
     def unit(self) -> str:
@@ -51,11 +62,15 @@ class MetricWording:
 
     def value(self, value: float) -> str:
         """0.9742 -> '97.42'."""
-        return f"{100 * value:.2f}" if self.percent else significant(value, 4)
+        return f"{100 * value:.2f}" if self.percent else significant(value, DIGITS)
 
     def change(self, change: float) -> str:
         """A signed difference, without its interval: -0.0031 -> '−0.31'."""
-        return signed(100 * change, 2) if self.percent else signed(change, 4)
+        return signed(100 * change, 2) if self.percent else signed(change, self.decimals)
+
+    def limit(self, limit: float) -> str:
+        """A difference that is allowed, as the recipe has it but in the unit shown: 0.01 -> '1.00', of no share '0.01'."""
+        return self.value(limit) if self.percent else f"{limit:.{DIGITS}g}"
 
     def difference(self, difference: Interval | None) -> str:
         """A signed difference with its interval: '−0.31 [−0.62, +0.01]'."""
@@ -69,6 +84,8 @@ def significant(value: float, digits: int = 3) -> str:
     """Plain notation with `digits` significant digits, never fewer than the digits before the point."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
+    if abs(value) >= UNREADABLE:
+        return f"{value:.{digits - 1}e}".replace("-", "−")
     rounded = float(f"{value:.{digits - 1}e}")
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
     return f"{rounded:.{decimals}f}".replace("-", "−") if decimals else f"{value:.0f}".replace("-", "−")
@@ -76,7 +93,7 @@ def significant(value: float, digits: int = 3) -> str:
 
 def signed(value: float, decimals: int) -> str:
     """With '+' or a true minus; what rounds to zero has neither."""
-    text = f"{value:+.{decimals}f}"
+    text = f"{value:+.{decimals}f}" if abs(value) < UNREADABLE else f"{value:+.2e}"
     return text[1:] if float(text) == 0 else text.replace("-", "−")
 
 
@@ -143,6 +160,18 @@ def working_point(latency: Latency) -> str:
     sizes = [f"{axis} {size}" for axis, size in latency.sizes.items()]
     threads = f"{latency.threads} thread{'' if latency.threads == 1 else 's'}"
     return ", ".join([f"batch {latency.batch_size}", *sizes, threads])
+
+
+def direction_notes(metric: str, higher_is_better: bool) -> tuple[str, ...]:
+    """A sentence where the direction is not the one that a reader expects."""
+    return () if higher_is_better else (f"{metric}: lower is better.",)
+
+
+def _decimals(value: float) -> int:
+    """Of a value with DIGITS significant digits: 2 for 31.42, 7 for 0.0005231."""
+    if value == 0 or not math.isfinite(value):
+        return DIGITS
+    return max(0, DIGITS - 1 - math.floor(math.log10(abs(value))))
 
 
 def _scaled(number: float) -> str:

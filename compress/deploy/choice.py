@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.measurements import Interval
-from benchmarks.render.wording import ratio
+from benchmarks.render.wording import ratio, significant
 from benchmarks.report import Score
 from compress.recipe import Budget
 
@@ -105,7 +105,7 @@ def _best_scheme(others: Sequence[Trial], fp32: Trial, budget: Budget) -> tuple[
     accurate = [trial for trial in sound if limit is None or trial.drop - spent <= limit + ROUNDING]
     never_slower = [trial for trial in accurate if not trial.ratios.slower]
     faster = [trial for trial in never_slower if trial.gain.low > 1.0]
-    against = f" (held against the final model in FP32, which itself loses {spent:.4f} there)" if spent else ""
+    against = f" (held against the final model in FP32, which itself loses {significant(spent)} there)" if spent else ""
     if faster:
         best = max(faster, key=lambda trial: trial.gain.value)
         return best.scheme, f"fastest of {len(others) + 1} schemes inside the budget on validation data{against}"
@@ -116,8 +116,8 @@ def _best_scheme(others: Sequence[Trial], fp32: Trial, budget: Budget) -> tuple[
     if not accurate:
         least = min(sound, key=lambda trial: trial.drop)
         return None, (
-            f"every faster scheme lost more than {limit:g} on validation data{against}; "
-            f"the best, {least.scheme}, {least.drop - spent:.4f}"
+            f"every faster scheme lost more than {limit:.3g} on validation data{against}; "
+            f"the best, {least.scheme}, {significant(least.drop - spent)}"
         )
     quickest = max(never_slower or accurate, key=lambda trial: trial.gain.value)
     if not never_slower:

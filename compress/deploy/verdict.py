@@ -100,7 +100,7 @@ def _drop_lines(score: Score | None, budget: Budget, higher_is_better: bool) -> 
     wording = MetricWording.of_values(score.metric, [score.value])
     rise = score.difference if higher_is_better else _negative(score.difference)
     change = f"{wording.change(score.difference.value)}{wording.difference_unit} {_ends(score.difference, wording)}"
-    text = f"{score.metric} changes by {change}, a loss of {wording.value(budget.metric_drop)} allowed"
+    text = f"{score.metric} changes by {change}, a {'loss' if higher_is_better else 'rise'} of {wording.limit(budget.metric_drop)} allowed"
     yield _on_samples(rise, -budget.metric_drop, text, score.samples)
 
 
@@ -112,7 +112,7 @@ def _class_lines(score: Score | None, budget: Budget) -> Iterable[_Line]:
     text = (
         f"class '{worst.label}', the worst, changes by {wording.change(worst.difference.value)} pp "
         f"{_ends(worst.difference, wording)} (95 % over all {len(score.classes)} classes), "
-        f"a loss of {wording.value(budget.worst_class_drop)} allowed"
+        f"a loss of {wording.limit(budget.worst_class_drop)} allowed"
     )
     yield _on_samples(worst.difference, -budget.worst_class_drop, text, score.samples)
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.render.wording import DIGITS, significant
 from benchmarks.report import write_text_whole
 from compress.checkpoint import weights_hash
 from compress.deploy.candidates import Candidate, compile_candidate
@@ -104,9 +105,10 @@ def _fine_tuned(target: Target, candidate: Candidate, settings: Qat, bench: Benc
 
     folder, reused = job.directory.part(place, key, build)
     facts = json.loads((folder / _FACTS).read_text())
+    before, after = facts["validation_before"], facts["epochs"][-1]["validation"]
     job.show.say(
         f"{target.name}: {candidate.scheme.name}{SUFFIX}: {'found finished' if reused else 'fine-tuned'}; validation "
-        f"{facts['validation_metric']} {facts['validation_before']:.4f} -> {facts['epochs'][-1]['validation']:.4f} in torch"
+        f"{facts['validation_metric']} {significant(before, DIGITS)} -> {significant(after, DIGITS)} in torch"
     )
     return OnnxModel.read(folder / _MODEL)
 

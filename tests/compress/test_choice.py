@@ -48,6 +48,8 @@ def test_a_drop_of_just_the_limit_is_inside_it() -> None:
     [
         ([FP32], r"no other scheme"),
         ([FP32, trial("a", 0.05, 2.0, 1.9)], r"every faster scheme lost more than 0.01 .*a, 0.0500"),
+        ([FP32, trial("a", 0.0123, 2.0, 1.9)], r"every faster scheme lost more than 0.01 .*a, 0.0123"),
+        ([FP32, trial("a", 1.0142e304, 2.0, 1.9)], r"every faster scheme lost more than 0.01 .*a, 1.01e\+304$"),
         ([FP32, trial("a", 0.0, 1.02, 0.98)], r"no accurate scheme beat FP32 beyond the measuring interval"),
     ],
 )

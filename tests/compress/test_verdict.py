@@ -85,6 +85,17 @@ def test_a_metric_that_should_be_low_is_judged_the_other_way() -> None:
     assert judged(worse, Budget(metric_drop=0.1), higher_is_better=True).decision == "accepted"
 
 
+def test_a_metric_that_is_no_share_is_told_in_its_own_unit() -> None:
+    worse = row(Interval(0.31, 0.25, 0.37), metric="perplexity", value=12.66)
+    assert judged(worse, Budget(metric_drop=0.5), higher_is_better=False).findings == (
+        "kept: perplexity changes by +0.31 [+0.25, +0.37], a rise of 0.5 allowed, on 1,000 evaluation samples",
+    )
+    worse = row(Interval(-0.31, -0.40, -0.22), metric="bleu", value=31.11)
+    assert judged(worse, Budget(metric_drop=0.2)).findings == (
+        "missed: bleu changes by −0.31 [−0.40, −0.22], a loss of 0.2 allowed, on 1,000 evaluation samples",
+    )
+
+
 def test_every_line_of_the_budget_is_a_sentence() -> None:
     assert judged(row(Interval(-0.002, -0.004, 0.0))).findings == (
         "kept: accuracy changes by −0.20 pp [−0.40, 0.00], a loss of 1.00 allowed, on 1,000 evaluation samples",

@@ -4,11 +4,16 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.comparison.compare import compare
+from benchmarks.comparison.table import comparison_table
 from benchmarks.measurements import Interval
+from benchmarks.render.charts_trade_off import accuracy_latency_chart
+from benchmarks.render.tables import engine_table, summary_table
 from benchmarks.render.wording import (
     MetricWording,
     byte_size,
     count,
+    direction_notes,
     duration,
     milliseconds,
     percent_change,
@@ -61,3 +66,55 @@ def test_a_share_is_percent_and_points() -> None:
 def test_another_metric_stays_in_its_own_unit() -> None:
     wording = MetricWording.of(replace(made_up_report(), metric="perplexity"))
     assert (wording.value(12.3456), wording.change(-0.5), wording.difference_unit) == ("12.35", "−0.5000", "")
+
+
+@pytest.mark.parametrize(
+    "metric", ["token_accuracy", "f1_micro", "entity_f1", "mean_iou", "rouge1", "rouge2", "rougeL"]
+)
+def test_every_ready_made_share_is_percent(metric: str) -> None:
+    wording = MetricWording.of_values(metric, [0.8312])
+    assert (wording.value(0.8312), wording.unit, wording.change(-0.0031)) == ("83.12", " %", "−0.31")
+    assert wording.limit(0.005) == "0.50"
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "change", "words"),
+    [
+        ("bleu", 31.4159, -0.309, ("31.42", "−0.31")),
+        ("bleu", 0.8412, -0.309, ("0.8412", "−0.3090")),
+        ("chrf", 57.04, 0.004, ("57.04", "0.00")),
+        ("perplexity", 12.3456, 0.37, ("12.35", "+0.37")),
+        ("perplexity", 1234.5, 41.7, ("1234", "+42")),
+        ("mean_squared_error", 0.00052314, 0.0000310, ("0.0005231", "+0.0000310")),
+        ("mean_squared_error", 0.0, 0.25, ("0", "+0.2500")),
+    ],
+)
+def test_a_change_has_the_decimals_of_a_value(metric: str, value: float, change: float, words: tuple[str, str]) -> None:
+    wording = MetricWording.of_values(metric, [value])
+    assert (wording.value(value), wording.change(change)) == words
+    assert (wording.unit, wording.difference_unit, wording.scale) == ("", "", 1.0)
+
+
+def test_the_decimals_are_those_of_the_original_and_not_of_a_broken_engine() -> None:
+    wording = MetricWording.of_values("perplexity", [12.3456, 1.0142e304])
+    assert wording.change(0.37) == "+0.37"
+    assert (wording.value(1.0142e304), wording.change(1.0142e304)) == ("1.014e+304", "+1.01e+304")
+
+
+def test_a_limit_stands_as_the_recipe_has_it() -> None:
+    assert MetricWording.of_values("perplexity", [12.3]).limit(0.5) == "0.5"
+    assert MetricWording.of_values("mean_squared_error", [0.0005]).limit(0.00002) == "2e-05"
+
+
+def test_a_metric_that_should_be_low_says_so_everywhere() -> None:
+    report = replace(made_up_report(), metric="perplexity", higher_is_better=False)
+    assert direction_notes("accuracy", True) == ()
+    for table in (
+        summary_table(report),
+        engine_table(report),
+        comparison_table(compare([("a", report), ("b", report)])),
+    ):
+        assert "perplexity: lower is better." in table.notes
+    chart = accuracy_latency_chart(report)
+    assert chart is not None
+    assert chart.layout.yaxis.title.text == "perplexity difference to the original (lower is better)"
