@@ -245,6 +245,16 @@ class Report:
         return report
 
 
+def allowed_drop(budget: Mapping[str, Any], original: float) -> float | None:
+    """What a budget lets the metric lose, in its own unit, where the original scores `original`; None where that is not limited.
+
+    Of `metric_drop`, in that unit, and `metric_drop_percent`, in percent of the original's value, the stricter counts.
+    """
+    percent = budget.get("metric_drop_percent")
+    limits = (budget.get("metric_drop"), None if percent is None else percent / 100 * abs(original))
+    return min((float(limit) for limit in limits if limit is not None), default=None)
+
+
 def write_text_whole(path: Path, text: str) -> None:
     """Write UTF-8 text whole or not at all."""
     write_whole(path, text.encode())

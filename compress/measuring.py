@@ -18,6 +18,7 @@ from benchmarks.profile import layers_of
 from benchmarks.report import Score
 from compress.bench_inputs import timing_pool
 from compress.job import Job
+from compress.recipe import Budget
 from compress.samples import Calibration, Split, samples_of
 from compress.stages import ModelStage
 from targets import Engine, LayerTime, Scheme
@@ -53,6 +54,12 @@ class Bench:
     @property
     def final(self) -> ModelStage:
         return self.stages[-1]
+
+    @property
+    def validation_budget(self) -> Budget:
+        """What the choices made on validation data are held to: what the metric may lose there is in its own unit."""
+        job = self.job
+        return job.recipe.budget.against(job.workload.metric.value(self.validation_rows))
 
     @cached_property
     def pools(self) -> dict[int, Pool]:

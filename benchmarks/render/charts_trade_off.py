@@ -23,7 +23,7 @@ from benchmarks.render.chart_style import (
 )
 from benchmarks.render.tables import difference_of, latency_at, main_point, score_of
 from benchmarks.render.wording import MetricWording, milliseconds, working_point
-from benchmarks.report import Report, Row
+from benchmarks.report import Report, Row, allowed_drop
 
 FAR_OFF = 8
 """Times the reach of what ships and of the budget: an engine that lost more would squash the others to a line."""
@@ -59,9 +59,9 @@ def accuracy_latency_chart(report: Report) -> go.Figure | None:
         zerolinecolor="rgba(128,128,128,0.6)",
         title_text=_difference_title(wording, report.higher_is_better),
     )
-    drop = report.budget.get("metric_drop")
-    _leave_out_far_off(figure, scored, drop if is_number(drop) else 0.0, wording)
-    if is_number(drop):
+    drop = _allowed_drop(report)
+    _leave_out_far_off(figure, scored, drop or 0.0, wording)
+    if drop is not None:
         allowed = wording.scale * (-drop if report.higher_is_better else drop)
         figure.add_hline(allowed, line={"dash": "dot", "color": BAD, "width": 1})
         figure.add_annotation(
@@ -78,6 +78,14 @@ def pareto_front(points: Sequence[tuple[float, float]], higher_is_better: bool) 
         if not front or sign * metric > sign * front[-1][1]:
             front.append((latency, metric))
     return tuple(front)
+
+
+def _allowed_drop(report: Report) -> float | None:
+    """In the metric's own unit, where the original was scored."""
+    original = report.reference("torch")
+    score = score_of(original) if original else None
+    limits = {name: limit for name, limit in report.budget.items() if is_number(limit)}
+    return allowed_drop(limits, score.value) if score else None
 
 
 def _leave_out_far_off(

@@ -61,7 +61,7 @@ def mixed_candidate(
     Args:
         scores: of each candidate on validation data, by scheme; FP32 among them.
     """
-    quantize, limit = bench.job.recipe.quantize, bench.job.recipe.budget.metric_drop
+    quantize, limit = bench.job.recipe.quantize, bench.validation_budget.metric_drop
     higher_is_better = bench.job.workload.metric.higher_is_better
     quantized = [each for each in candidates if each.scheme.quantizer != "none" and each.scheme.mode != "weights"]
     if quantize is None or not quantize.accuracy_control or limit is None or not quantized:

@@ -65,7 +65,7 @@ def deploy(target: Target, bench: Bench) -> Deployment:
     if absent is not None:
         return _not_run(target, absent, fp32, candidates, failures, bench)
     tried = try_candidates(target, candidates, fp32, bench)
-    name, why = choose(tried.trials, FP32.name, bench.job.recipe.budget)
+    name, why = choose(tried.trials, FP32.name, bench.validation_budget)
     original = Candidate(FP32, fp32[ORIGINAL], ORIGINAL, bench.stages[0].onnx)
     by_name = {each.scheme.name: each for each in tried.candidates} | {ORIGINAL: original}
     afresh = _measure_afresh(target, name, why, by_name, fp32, bench)

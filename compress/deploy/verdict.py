@@ -95,13 +95,19 @@ def _broken(score: Score | None) -> tuple[str, ...]:
 
 
 def _drop_lines(score: Score | None, budget: Budget, higher_is_better: bool) -> Iterable[_Line]:
-    if budget.metric_drop is None or score is None or score.difference is None:
+    if score is None or score.difference is None:
+        return
+    original = score.value - score.difference.value
+    allowed = budget.against(original).metric_drop
+    if allowed is None:
         return
     wording = MetricWording.of_values(score.metric, [score.value])
     rise = score.difference if higher_is_better else _negative(score.difference)
     change = f"{wording.change(score.difference.value)}{wording.difference_unit} {_ends(score.difference, wording)}"
-    text = f"{score.metric} changes by {change}, a {'loss' if higher_is_better else 'rise'} of {wording.limit(budget.metric_drop)} allowed"
-    yield _on_samples(rise, -budget.metric_drop, text, score.samples)
+    limit = f"a {'loss' if higher_is_better else 'rise'} of {wording.limit(allowed)}"
+    if allowed != budget.metric_drop:
+        limit += f" ({budget.metric_drop_percent:g} % of the original's {wording.value(original)}{wording.unit})"
+    yield _on_samples(rise, -allowed, f"{score.metric} changes by {change}, {limit} allowed", score.samples)
 
 
 def _class_lines(score: Score | None, budget: Budget) -> Iterable[_Line]:

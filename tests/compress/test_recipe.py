@@ -72,6 +72,7 @@ BAD = [
     ("seconds: 1", "seconds: 0", r"seconds must be above 0 and at most 600, found 0"),
     ("metric_drop: 0.01", "metric_drop: -1", r"recipe.yaml:13: budget: metric_drop must be 0 or more, found -1"),
     ("speedup: 1.5", "speedup: 0", r"speedup must be above 0, found 0"),
+    ("speedup: 1.5", "metric_drop_percent: -3", r"recipe.yaml:13: budget: metric_drop_percent must be 0 or more, found -3"),
     ("speedup: 1.5", "worst_class_drop: -0.1", r"recipe.yaml:13: budget: worst_class_drop must be 0 or more, found -0.1"),
     ("budget: {", "budget: {size_ration: 2, ", r"unknown key 'size_ration'.*Did you mean 'size_ratio'\?"),
     ("budget: {metric_drop: 0.01, speedup: 1.5}", "budget: fast", r"budget: expected keys .* found 'fast'"),

@@ -96,6 +96,32 @@ def test_a_metric_that_is_no_share_is_told_in_its_own_unit() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("budget", "state", "limit"),
+    [
+        (Budget(metric_drop_percent=3), "kept", "a rise of 0.3705 (3 % of the original's 12.35)"),
+        (Budget(metric_drop_percent=2), "missed", "a rise of 0.247 (2 % of the original's 12.35)"),
+        (Budget(metric_drop=0.2, metric_drop_percent=3), "missed", "a rise of 0.2"),
+        (Budget(metric_drop=0.5, metric_drop_percent=2), "missed", "a rise of 0.247 (2 % of the original's 12.35)"),
+    ],
+)
+def test_a_limit_in_percent_is_that_share_of_the_originals_value(budget: Budget, state: str, limit: str) -> None:
+    """12.66 is 0.31 above the original's 12.35; of two limits the stricter counts."""
+    worse = row(Interval(0.31, 0.26, 0.36), metric="perplexity", value=12.66)
+    assert judged(worse, budget, higher_is_better=False).findings == (
+        f"{state}: perplexity changes by +0.31 [+0.26, +0.36], {limit} allowed, on 1,000 evaluation samples",
+    )
+
+
+def test_a_limit_in_percent_of_a_share_is_told_in_points() -> None:
+    """2 % of 80 % are 1.6 points."""
+    worse = row(Interval(-0.01, -0.012, -0.008), value=0.79)
+    assert judged(worse, Budget(metric_drop_percent=2.0)).findings == (
+        "kept: accuracy changes by −1.00 pp [−1.20, −0.80], a loss of 1.60 (2 % of the original's 80.00 %) allowed, "
+        "on 1,000 evaluation samples",
+    )
+
+
 def test_every_line_of_the_budget_is_a_sentence() -> None:
     assert judged(row(Interval(-0.002, -0.004, 0.0))).findings == (
         "kept: accuracy changes by −0.20 pp [−0.40, 0.00], a loss of 1.00 allowed, on 1,000 evaluation samples",

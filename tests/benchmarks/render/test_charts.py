@@ -66,6 +66,28 @@ def test_a_collapsed_engine_does_not_squash_the_others() -> None:
     assert whole is not None and whole.layout.yaxis.range is None
 
 
+@pytest.mark.parametrize(
+    ("budget", "higher_is_better", "limit"),
+    [
+        ({"metric_drop": 0.01}, True, -1.0),
+        ({"metric_drop_percent": 3}, True, -0.03 * 97.42),
+        ({"metric_drop_percent": 3}, False, 0.03 * 97.42),
+        ({"metric_drop": 0.01, "metric_drop_percent": 3}, True, -1.0),
+    ],
+)
+def test_the_budgets_limit_is_a_line(budget: dict[str, float], higher_is_better: bool, limit: float) -> None:
+    """In points; the original scores 97.42 %."""
+    chart = accuracy_latency_chart(replace(REPORT, budget=budget, higher_is_better=higher_is_better))
+    assert chart is not None
+    [line] = chart.layout.shapes
+    assert line.y0 == pytest.approx(limit)
+
+
+def test_without_a_limit_there_is_no_line() -> None:
+    chart = accuracy_latency_chart(replace(REPORT, budget={"speedup": 1.5, "metric_drop": None}))
+    assert chart is not None and chart.layout.shapes == ()
+
+
 def test_the_pareto_front_leaves_out_what_another_beats_or_equals() -> None:
     points = [(3.0, 0.9), (1.0, 0.5), (2.0, 0.7), (2.5, 0.6), (1.0, 0.4), (4.0, 0.9)]
     assert pareto_front(points, higher_is_better=True) == ((1.0, 0.5), (2.0, 0.7), (3.0, 0.9))
