@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -167,7 +168,8 @@ def _check_fields(workload: Workload, where: str) -> None:
     for name in ("statistics", "value", "name", "higher_is_better", "classifies"):
         if not hasattr(workload.metric, name):
             raise InputError(
-                f"{where}: metric has no '{name}'; use compress.Accuracy(), TopK(5), F1() or the Metric protocol"
+                f"{where}: metric has no '{name}'; use one of docs/recipe.md (compress.Accuracy(), Perplexity(), ...) or the "
+                "Metric protocol"
             )
 
 
@@ -243,17 +245,33 @@ def _check_batches(workload: Workload, name: str, where: str) -> None:
 
 
 def _check_metric(workload: Workload, samples: int, batch: Any, where: str) -> None:
+    first = "the first evaluation batch"
+
     def rows() -> Any:
         with torch.no_grad():
             outputs = call(workload.model, batch[0])[0].float().numpy()
-        return workload.metric.statistics(outputs, batch[1].numpy())
+        try:
+            return workload.metric.statistics(outputs, batch[1].numpy())
+        except CompressError as error:
+            raise type(error)(f"{where}: on {first}: {error}") from error
 
-    statistics = _guarded(rows, where, "computing the metric on the first evaluation batch")
+    statistics = _guarded(rows, where, f"computing the metric on {first}")
     if getattr(statistics, "ndim", 0) != 2 or len(statistics) != samples:
         shape = getattr(statistics, "shape", type(statistics).__name__)
-        raise InputError(f"{where}: metric.statistics must give shape ({samples}, k), one row a sample; gave {shape}")
-    if not workload.metric.classifies:
-        return
+        raise InputError(
+            f"{where}: metric.statistics must give shape ({samples}, k), one row a sample; gave {shape}. Add up the figures of "
+            "a sample's tokens or pixels"
+        )
+    if statistics.dtype.kind != "f":
+        raise InputError(
+            f"{where}: metric.statistics must give floats, gave {statistics.dtype}; add .astype(numpy.float64)"
+        )
+    if workload.metric.classifies:
+        _check_classes(statistics, where)
+    _guarded(lambda: float(workload.metric.value(statistics)), where, f"computing the metric's value on {first}")
+
+
+def _check_classes(statistics: np.ndarray, where: str) -> None:
     if statistics.shape[1] < 2:
         raise InputError(
             f"{where}: a metric that classifies keeps the predicted class in column 0 of its statistics and the true class "

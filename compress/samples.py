@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from benchmarks.accuracy import ArrayBatch
+from benchmarks.metrics import IGNORED
 from compress.workload import Batches, TensorBatches, Workload, to_numpy
 from export.errors import InputError
 
@@ -40,9 +41,10 @@ def read_split(name: SplitName, batches: Batches) -> Split:
     """Go through a split once and remember what is in it.
 
     Raises:
-        InputError: if it is empty, or an input holds NaN or infinity.
+        InputError: if it is empty, an input holds NaN or infinity, or no label counts.
     """
     digests: list[bytes] = []
+    counts = False
     whole = hashlib.sha256()
     number = 0
     for inputs, target in first_pass(batches):
@@ -50,9 +52,14 @@ def read_split(name: SplitName, batches: Batches) -> Split:
         _refuse_non_finite(name, number, arrays)
         digests += [sample_digest(arrays, index) for index in range(len(target))]
         whole.update(np.ascontiguousarray(target.numpy()).tobytes())
+        counts |= bool((target != IGNORED).any())
         number += 1
     if not digests:
         raise InputError(f"{name}: holds no sample; it needs at least one")
+    if not counts:
+        raise InputError(
+            f"{name}: every label is {IGNORED}, which counts nowhere: there is nothing to measure on; label at least one token"
+        )
     for digest in digests:
         whole.update(digest)
     return Split(name, batches, frozenset(digests), len(digests), whole.hexdigest(), number)

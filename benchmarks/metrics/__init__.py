@@ -59,10 +59,16 @@ class Metric(Protocol):
     def classifies(self) -> bool: ...
 
     def statistics(self, outputs: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Rows of shape (batch, k) from the model's first output and the batch's target."""
+        """Rows of shape (batch, k), float64, from the model's first output and the batch's target.
+
+        What a sample's tokens or pixels tell is added up to one row, so that samples can be drawn as wholes.
+
+        Raises:
+            InputError: if the two do not have the shapes that the metric reads.
+        """
 
     def value(self, statistics: np.ndarray) -> float:
-        """The metric of `statistics`, shape (samples, k)."""
+        """The metric of `statistics`, shape (samples, k): of any rows, also drawn with repetition."""
 
 
 def ready_made(name: str) -> Metric | None:

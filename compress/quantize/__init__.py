@@ -24,7 +24,7 @@ class Quantize:
         equalize: share out the ranges of weights between neighbouring convolutions first; for depthwise networks.
         smooth: SmoothQuant's alpha, from 0 to 1: how much of the activations' outliers goes into the weights of matrix
             products; 0 leaves them.
-        accuracy_control: where no scheme keeps what the budget lets the metric lose on validation data, return the costliest layers of the
+        accuracy_control: where every scheme loses more than the budget allows on validation data, return the costliest layers of the
             best static scheme to float, as few as it takes, as one more candidate.
         qat: how each target's best static scheme is fine-tuned, to be one more candidate; None leaves it out.
     """

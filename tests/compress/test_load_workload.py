@@ -8,7 +8,7 @@ import torch
 from compress.load_workload import load_workload
 from compress.recipe import load_recipe
 from compress.workload import TensorBatches, Workload
-from export.errors import InputError
+from export.errors import EnvironmentFailure, InputError
 
 GOOD = """
 import torch
@@ -70,6 +70,64 @@ def test_a_function_imports_its_own_neighbours_and_not_an_earlier_workloads(tmp_
         assert next(load(folder, code, "wide").model.parameters()).shape[0] == width
 
 
+TOKENS = """
+import torch
+from torch import nn
+from compress import EntityF1, Perplexity, TensorBatches, TokenAccuracy, Workload
+
+TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
+
+def made(metric, labels=None):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(30, 8), nn.Linear(8, 5))
+    def split(samples, seed):
+        g = torch.Generator().manual_seed(seed)
+        target = torch.randint(0, 5, (samples, 7), generator=g)
+        target[:, 4:] = -100
+        return {"input_ids": torch.randint(0, 30, (samples, 7), generator=g)}, target
+    evaluation = split(30, 2)
+    return Workload(
+        model=model, example_inputs={"input_ids": evaluation[0]["input_ids"][:2]},
+        dynamic_axes={"input_ids": {0: "batch", 1: "length"}},
+        train=TensorBatches(*split(100, 1), batch_size=10),
+        evaluation=TensorBatches(evaluation[0], evaluation[1] if labels is None else labels, batch_size=10),
+        loss=lambda logits, target: nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten()), metric=metric,
+    )
+"""
+
+
+@pytest.mark.parametrize("metric", ["TokenAccuracy()", "Perplexity()", "EntityF1(TAGS)"])
+def test_a_metric_of_tokens_is_fine(tmp_path: Path, metric: str) -> None:
+    workload = load(tmp_path, TOKENS + f"\ndef tiny():\n    return made({metric})\n")
+    assert not workload.metric.classifies
+
+
+OF_TOKENS = [
+    ("made(TokenAccuracy(), torch.zeros(30, dtype=torch.long))", r"token_accuracy: expected logits \(batch, length, classes\) and a "
+     r"target \(batch, length\), one label a token; found outputs \(10, 7, 5\) and target \(10,\)"),
+    ("made(Perplexity(), torch.full((30, 7), 6))", r"perplexity: labels must be from 0 to 4 for the 5 classes .*; found 6"),
+    ("made(EntityF1(TAGS[:3]))", r"entity_f1: expected logits \(batch, length, 3\), one for each of the metric's labels; found"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("workload", "message"), OF_TOKENS)
+def test_what_does_not_fit_a_metric_of_tokens_is_one_sentence(tmp_path: Path, workload: str, message: str) -> None:
+    with pytest.raises(InputError, match=rf"^workload.py:tiny: on the first evaluation batch: {message}"):
+        load(tmp_path, TOKENS + f"\ndef tiny():\n    return {workload}\n")
+
+
+def test_a_metric_whose_library_is_missing_says_so_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.metrics.text.find_spec", lambda name: None)
+    code = TOKENS.replace("nn.Linear(8, 5)", "nn.Flatten()").replace("import EntityF1", "import BLEU, EntityF1")
+    code += "\ndef tiny():\n    return made(BLEU(('a',), str), torch.zeros(30, dtype=torch.long))\n"
+    with pytest.raises(
+        EnvironmentFailure, match=r"^workload.py:tiny: on the first evaluation batch: bleu: sacrebleu is not in"
+    ):
+        load(tmp_path, code)
+
+
 WRONG = [
     ("import nonexistent_package\n", "tiny", r"importing it raised ModuleNotFoundError at workload.py:1: No module named"),
     ("def tiny(:\n", "tiny", r"importing it raised SyntaxError"),
@@ -124,7 +182,21 @@ WRONG = [
         + "\nclass M(Accuracy):\n    def statistics(self, o, t):\n        return o.mean()\n"
         + "\ndef tiny():\n    return made(metric=M())\n",
         "tiny",
-        r"metric.statistics must give shape \(10, k\), one row a sample",
+        r"metric.statistics must give shape \(10, k\), one row a sample; gave \(\). Add up the figures",
+    ),
+    (
+        GOOD
+        + "\nclass M(Accuracy):\n    def statistics(self, o, t):\n        return super().statistics(o, t).astype(int)\n"
+        + "\ndef tiny():\n    return made(metric=M())\n",
+        "tiny",
+        r"metric.statistics must give floats, gave int64; add .astype\(numpy.float64\)",
+    ),
+    (
+        GOOD
+        + "\nclass M(Accuracy):\n    def value(self, rows):\n        return rows[:, 9].mean()\n"
+        + "\ndef tiny():\n    return made(metric=M())\n",
+        "tiny",
+        r"computing the metric's value on the first evaluation batch raised IndexError at workload.py:\d+: index 9",
     ),
     (
         GOOD

@@ -48,6 +48,17 @@ def test_empty_and_broken_data_are_refused() -> None:
         read_split("evaluation", batches(broken))
 
 
+def test_a_split_in_which_no_label_counts_is_refused() -> None:
+    """Of one batch none may count, of all of them some must."""
+    ids, labels = torch.arange(24).reshape(6, 4), torch.full((6, 4), -100)
+    with pytest.raises(
+        InputError, match=r"^evaluation: every label is -100, which counts nowhere: there is nothing to measure"
+    ):
+        read_split("evaluation", TensorBatches({"ids": ids}, labels, batch_size=2))
+    labels[5, 1] = 7
+    assert read_split("evaluation", TensorBatches({"ids": ids}, labels, batch_size=2)).samples == 6
+
+
 def test_a_shuffled_split_gives_the_same_samples_at_every_pass() -> None:
     shuffled = TensorBatches({"x": torch.arange(20.0)}, torch.arange(20), batch_size=6, shuffle=True)
     split = read_split("validation", shuffled)
