@@ -39,7 +39,7 @@ class MeanIoU:
         classes: how many the outputs hold.
         ignored: label of pixels that count nowhere; so does IGNORED.
 
-    Source: Everingham et al. 2015, doi:10.1007/s11263-014-0733-5, section 3.1 (segmentation accuracy).
+    Source: Everingham et al. 2015, doi:10.1007/s11263-014-0733-5 (PASCAL VOC).
     """
 
     classes: int
