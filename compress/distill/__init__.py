@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
+from compress.distill.answers import answers, check_teachable
 from compress.distill.features import Place, attention_places, block_places, check_maps, every_block
 from compress.distill.lesson import AnswerLoss, HintPlaces, Hints, Lesson, Weights
-from compress.distill.losses import as_logits, kd_loss
+from compress.distill.losses import kd_loss
 from compress.distill.teacher import Teacher
 from compress.evaluate import evaluate
 from compress.samples import first_pass
@@ -28,7 +29,7 @@ from export.errors import InputError, UnsupportedError
 from export.trace import evaluating
 from targets.isa import instruction_sets
 
-__all__ = ["Distill", "as_logits", "kd_loss", "take_part"]
+__all__ = ["Distill", "answers", "check_teachable", "kd_loss", "take_part"]
 
 PLACES = {"stages": block_places, "blocks": every_block}
 
@@ -134,7 +135,7 @@ class Distill:
 
         Raises:
             QualityError: if the loss becomes NaN or Inf.
-            UnsupportedError: if the model's first output is not a row of logits for each sample, or has nothing to hint at.
+            UnsupportedError: if the model's first output is not logits for each sample or token, or there is nothing to hint at.
             InputError: if there are no training batches or nothing to train.
         """
         workload, start = context.workload, copy.deepcopy(model) if self.control else None
@@ -311,12 +312,7 @@ def _check_outputs(student: nn.Module, teacher: nn.Module, workload: Workload) -
         raise UnsupportedError(
             f"distill: the student's first output has shape {shape}, the teacher's {taught}; they must agree"
         )
-    single = shape[1:] in ((), (1,))
-    if len(shape) > 2 or (single and not workload.metric.classifies):
-        raise UnsupportedError(
-            f"distill: the first output has shape {shape}; a teacher needs logits of shape (batch, classes), or one logit "
-            "a sample under a metric that classifies. Set teacher_weight to 0 to train on the task's loss alone"
-        )
+    check_teachable(student, workload, "distill: the first output")
 
 
 def _facts(epochs: Sequence[Epoch]) -> dict[str, Any]:

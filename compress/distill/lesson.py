@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from compress.distill.answers import answers, right_classes
 from compress.distill.features import Place, listening, mask_of
 from compress.distill.losses import (
-    as_logits,
     attention_loss,
     dkd_loss,
     feature_loss,
@@ -78,10 +78,11 @@ class Lesson:
         return loss
 
     def _answers(self, outputs: Tensor, answer: Answer, target: Tensor) -> Tensor:
-        weights, student, teacher = self.weights, as_logits(outputs), as_logits(answer.logits.float())
+        weights, student, teacher = self.weights, answers(outputs, target), answers(answer.logits.float(), target)
         if weights.answers == "kd":
             return kd_loss(student, teacher, weights.temperature)
-        return dkd_loss(student, teacher, target.reshape(-1).long(), weights.temperature, weights.alpha, weights.beta)
+        right = right_classes(outputs, target)
+        return dkd_loss(student, teacher, right, weights.temperature, weights.alpha, weights.beta)
 
     def _hint(self, heard: Mapping[str, Tensor], answer: Answer, inputs: Mapping[str, Tensor]) -> Tensor:
         """The mean over all places."""

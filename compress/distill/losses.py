@@ -7,24 +7,15 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def as_logits(outputs: Tensor) -> Tensor:
-    """Logits of shape (batch, classes); a single logit z a sample becomes the two classes (0, z), whose softmax is
-    (1 - sigmoid(z), sigmoid(z))."""
-    if outputs.ndim == 2 and outputs.shape[1] > 1:
-        return outputs
-    logit = outputs.reshape(-1)
-    return torch.stack([torch.zeros_like(logit), logit], dim=1)
-
-
 def kd_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Temperature-scaled KL divergence from teacher to student.
 
     Args:
-        student, teacher: logits, shape (batch, classes).
+        student, teacher: logits, shape (answers, classes): one row a sample, or one a token.
         temperature: > 0, dimensionless; larger is softer.
 
     Returns:
-        Scalar: batch mean times temperature squared, so that gradients keep their size.
+        Scalar: mean over the rows times temperature squared, so that gradients keep their size.
 
     Raises:
         ValueError: if the two shapes differ.
@@ -42,12 +33,12 @@ def dkd_loss(student: Tensor, teacher: Tensor, target: Tensor, temperature: floa
     hardly listens to the shares where the teacher is sure.
 
     Args:
-        student, teacher: logits, shape (batch, classes), 3 classes or more where `beta` is to matter.
-        target: the right class of each sample, int64, shape (batch,).
+        student, teacher: logits, shape (answers, classes), 3 classes or more where `beta` is to matter.
+        target: the right class of each row, int64, shape (answers,).
         temperature: > 0, dimensionless.
 
     Returns:
-        Scalar: batch mean times temperature squared.
+        Scalar: mean over the rows times temperature squared.
 
     Raises:
         ValueError: if the shapes do not fit.
@@ -131,9 +122,9 @@ def _relation(tokens: Tensor, heads: int, known: Tensor) -> Tensor:
 
 
 def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL divergence of the distributions that two rows of logits stand for, batch mean."""
+    """KL divergence of the distributions that two rows of logits stand for, mean over the rows; 0 of none."""
     log_student, log_teacher = functional.log_softmax(student, dim=1), functional.log_softmax(teacher, dim=1)
-    return functional.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
+    return functional.kl_div(log_student, log_teacher, reduction="sum", log_target=True) / max(len(student), 1)
 
 
 def _right_against_rest(logits: Tensor, right: Tensor) -> Tensor:
@@ -144,7 +135,7 @@ def _right_against_rest(logits: Tensor, right: Tensor) -> Tensor:
 
 def _rest(logits: Tensor, right: Tensor) -> Tensor:
     """The logits of all but the right class, shape (batch, classes - 1)."""
-    return logits[~right].reshape(len(logits), -1)
+    return logits[~right].reshape(len(logits), logits.shape[1] - 1)
 
 
 def _same_shape(student: Tensor, teacher: Tensor) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from compress.distill import as_logits, kd_loss
+from compress.distill import answers, check_teachable, kd_loss
 from compress.evaluate import evaluate
 from compress.qat.network import QuantizedNetwork
 from compress.qat.settings import Qat
@@ -17,7 +17,7 @@ from compress.quantize.scales import refuse_broken_scales
 from compress.training import Epoch, Schedule, Training, train
 from compress.workload import Batch, Workload
 from export.calling import call
-from export.errors import InputError, UnsupportedError
+from export.errors import InputError
 from export.files import write_whole
 from export.model import OnnxModel
 from export.progress import Track, silent
@@ -64,16 +64,16 @@ def fine_tune(
         raise InputError("qat: the quantized model has no weight or bias that is known to be one; leave qat out")
     names = [spec.name for spec in quantized.inputs]
     if settings.teacher_weight > 0:
-        _check_teacher(teacher, workload)
+        check_teachable(teacher, workload, "qat: the original's first output")
 
     def loss(inputs: dict[str, Tensor], target: Tensor) -> Tensor:
-        answers = network(*(inputs[name] for name in names))[0]
-        task = workload.loss(answers, target)
+        outputs = network(*(inputs[name] for name in names))[0]
+        task = workload.loss(outputs, target)
         if settings.teacher_weight == 0:
             return task
         with torch.no_grad():
             taught = call(teacher, inputs)[0]
-        kd = kd_loss(as_logits(answers), as_logits(taught), settings.temperature)
+        kd = kd_loss(answers(outputs, target), answers(taught, target), settings.temperature)
         return settings.teacher_weight * kd + (1 - settings.teacher_weight) * task
 
     def validate() -> float:
@@ -103,14 +103,3 @@ def _with_inputs_in_order(batches: Iterable[Batch], names: list[str]) -> Iterato
     """The network takes its inputs by position."""
     for inputs, target in batches:
         yield {name: inputs[name] for name in names}, target
-
-
-def _check_teacher(teacher: nn.Module, workload: Workload) -> None:
-    with torch.no_grad():
-        shape = tuple(call(teacher, workload.example_inputs)[0].shape)
-    single = shape[1:] in ((), (1,))
-    if len(shape) > 2 or (single and not workload.metric.classifies):
-        raise UnsupportedError(
-            f"qat: the original's first output has shape {shape}; a teacher needs logits of shape (batch, classes), or one "
-            "logit a sample under a metric that classifies. Set teacher_weight to 0 to train on the task's loss alone"
-        )

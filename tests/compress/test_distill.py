@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from benchmarks.metrics import Accuracy
 from compress import training
 from compress.checkpoint import weights_hash
-from compress.distill import Distill, as_logits, kd_loss
+from compress.distill import Distill, kd_loss
+from compress.distill.answers import as_logits
 from compress.evaluate import evaluate
 from compress.step import StepContext
 from compress.training import Schedule
