@@ -18,7 +18,7 @@ from benchmarks.feed import Feed, kept
 from benchmarks.process import peak_bytes, resident_bytes
 from benchmarks.worker import Answer, Block, Loaded, first_line, receive, send
 from export.errors import CompressError
-from targets import Arrays, Engine, Profile, Session, target_class
+from targets import Arrays, Engine, Profile, Session, load, load_concurrent, target_class
 
 
 class _Served:
@@ -41,7 +41,7 @@ class _Served:
         target, found = self._kind(), Engine.from_json(engine, folder)
         self._held = target, found, threads
         start = time.perf_counter()
-        self._sessions = target.load_concurrent(found, threads) if concurrent else [target.load(found, threads)]
+        self._sessions = load_concurrent(target, found, threads) if concurrent else [load(target, found, threads)]
         load_s = time.perf_counter() - start
         return Loaded(load_s, self._runtime_bytes, resident_bytes(), len(self._sessions))
 

@@ -163,7 +163,7 @@ class Worker:
                     continue
 
     def __enter__(self) -> Self:
-        folder = self.engine.path.parent
+        folder = self.engine.folder
         try:
             self.ready()
             self._loaded: Loaded = self._ask("load", self.engine.to_json(folder), folder, *self._arguments)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import torch
@@ -22,13 +22,18 @@ POOL_BYTES = 64 << 20
 
 
 def timing_pool(
-    workload: Workload, benchmark: Benchmark, batch_size: int, samples: Iterable[Mapping[str, Tensor]]
+    workload: Workload,
+    benchmark: Benchmark,
+    batch_size: int,
+    samples: Iterable[Mapping[str, Tensor]],
+    names: Collection[str] | None = None,
 ) -> list[dict[str, np.ndarray]]:
     """Distinct inputs at `batch_size` and at the recipe's `benchmark.sizes`; other axes keep the example's size.
 
     Args:
         samples: named inputs, one sample each, as the workload's batches hold them. They are gone through again where
             they are too few.
+        names: of the inputs that are taken; None takes all. A prompt is not all that a whole forward reads.
 
     Raises:
         InputError: if `sizes` names an axis that the workload does not have.
@@ -37,8 +42,12 @@ def timing_pool(
     sizes = _example_sizes(workload) | dict(benchmark.sizes)
     size_bytes = batch_size * sum(tensor.nbytes // len(tensor) for tensor in workload.example_inputs.values())
     distinct = max(2, min(DISTINCT, POOL_BYTES // max(size_bytes, 1)))
-    taken = list(itertools.islice(samples, distinct * batch_size))
-    fitting = [inputs_at(sample, workload.dynamic_axes, sizes) for sample in taken]
+    taken = [
+        {name: tensor for name, tensor in sample.items() if names is None or name in names}
+        for sample in itertools.islice(samples, distinct * batch_size)
+    ]
+    axes = {name: named for name, named in workload.dynamic_axes.items() if name in taken[0]}
+    fitting = [inputs_at(sample, axes, sizes) for sample in taken]
     rows = itertools.islice(itertools.cycle(fitting), distinct * batch_size)
     # zip of one iterator with itself cuts it into groups; itertools.batched is of Python 3.12.
     groups = zip(*[rows] * batch_size, strict=True)

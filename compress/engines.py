@@ -13,6 +13,7 @@ import numpy as np
 from benchmarks.machine import fingerprint, library_versions
 from benchmarks.report import write_text_whole
 from compress import __version__
+from compress.generation.assembly import Assembly, PartCalibration, Shipped, digest_of_files, joined
 from compress.quantize.model import quantize_model
 from compress.run_directory import RunDirectory, fields_of, sha256_of
 from export.errors import SecurityError
@@ -26,11 +27,11 @@ ENGINE = "engine.json"
 def quantized(
     directory: RunDirectory,
     target: Target,
-    model: OnnxModel,
+    model: Shipped,
     scheme: Scheme,
     calibration: Iterable[dict[str, np.ndarray]],
     calibration_key: str,
-) -> OnnxModel:
+) -> Shipped:
     """`model` with the Q/DQ nodes of one of the target's schemes; the model itself where the scheme inserts none.
 
     Args:
@@ -43,19 +44,25 @@ def quantized(
         return model
     key = {
         **surroundings(),
-        "model": sha256_of(model.path),
+        "model": digest_of_files(model),
         "scheme": asdict(scheme),
         "calibration": calibration_key if scheme.needs_calibration else "",
     }
 
     def build(folder: Path) -> None:
-        quantize_model(model, calibration, scheme, folder / "model.onnx")
+        if isinstance(model, OnnxModel):
+            quantize_model(model, calibration, scheme, folder / "model.onnx")
+            return
+        for name, part in model.parts.items():
+            quantize_model(part, PartCalibration(model, name, calibration), scheme, folder / f"{name}.onnx")
 
     folder, _ = directory.part(f"stages/quantize-{target.name}-{scheme.name}", key, build)
-    return OnnxModel.read(folder / "model.onnx")
+    if isinstance(model, OnnxModel):
+        return OnnxModel.read(folder / "model.onnx")
+    return Assembly({name: OnnxModel.read(folder / f"{name}.onnx") for name in model.parts}, model.generation)
 
 
-def compiled(directory: RunDirectory, place: str, model: OnnxModel, target: Target, scheme: Scheme) -> Engine:
+def compiled(directory: RunDirectory, place: str, model: Shipped, target: Target, scheme: Scheme) -> Engine:
     """Compile a model that holds what `scheme` inserts, and keep the artifact at `place` in the run's folder.
 
     Raises:
@@ -64,18 +71,29 @@ def compiled(directory: RunDirectory, place: str, model: OnnxModel, target: Targ
     key = {
         **surroundings(),
         **of_other(REGISTRY, target.name),
-        "model": sha256_of(model.path),
+        "model": digest_of_files(model),
         "target": target.name,
         "fields": fields_of(target),
         "scheme": asdict(scheme),
     }
 
     def build(folder: Path) -> None:
-        engine = target.compile(model, scheme, folder)
+        engine = _compiled_into(folder, model, target, scheme)
         write_text_whole(folder / ENGINE, json.dumps(engine.to_json(folder), indent=1))
 
     folder, _ = directory.part(place, key, build)
     return read_engine(folder)
+
+
+def _compiled_into(folder: Path, model: Shipped, target: Target, scheme: Scheme) -> Engine:
+    """The engine of a model, or of every part in a folder of its own."""
+    if isinstance(model, OnnxModel):
+        return target.compile(model, scheme, folder)
+    parts = {}
+    for name, part in model.parts.items():
+        (folder / name).mkdir()
+        parts[name] = target.compile(part, scheme, folder / name)
+    return joined(target.name, scheme.name, parts, model)
 
 
 def read_engine(folder: Path) -> Engine:
@@ -88,6 +106,12 @@ def read_engine(folder: Path) -> Engine:
     if engine.target not in (known := REGISTRY.names()):
         raise SecurityError(f"{folder / ENGINE}: is for target {engine.target!a}; known: {', '.join(known)}")
     return engine
+
+
+def artifact_folder(run: Path, files: Iterable[str]) -> Path:
+    """The folder of the engine whose files a report names, relative to the run's folder: parts lie one folder deeper."""
+    folder = run / Path(next(iter(files))).parent
+    return folder if (folder / ENGINE).is_file() else folder.parent
 
 
 def shipped_files(engine: Engine, run_folder: Path) -> Mapping[str, str]:

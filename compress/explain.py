@@ -22,7 +22,7 @@ from benchmarks.render.tables import latency_at, main_point
 from benchmarks.render.wording import milliseconds
 from benchmarks.report import Report, Row, write_text_whole
 from compress.engines import ENGINE, read_engine
-from export.errors import InputError
+from export.errors import InputError, UnsupportedError
 from export.model import TensorSpec
 from targets import FP32, REGISTRY, Engine, Profile, target_class
 from targets.isa import architecture, instruction_sets, slow_int8
@@ -217,7 +217,13 @@ def _engine(row: Row, run: Path) -> Engine:
         raise InputError(
             f"{run}: {absent} of {row.target} {row.scheme} is not there; run the recipe again with this --out"
         )
-    return read_engine(folder)
+    engine = read_engine(folder)
+    if engine.generation is not None:
+        raise UnsupportedError(
+            f"compress explain: {row.target} {row.scheme} is a model of several parts, whose answers are many calls: there is no "
+            "profile of one; the report's table Writing has the times"
+        )
+    return engine
 
 
 def _others(report: Report, row: Row, call_s: float) -> Iterable[tuple[str, float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,8 +21,12 @@ from compress.job import Job
 from compress.recipe import Budget
 from compress.samples import Calibration, Split, samples_of
 from compress.stages import ModelStage
+from compress.workload import Workload
 from targets import Engine, LayerTime, Scheme
+from targets.generation import writing
 
+PROMPT, TOKENS = "length", "tokens"
+"""Of a working point of a model that writes: the axis of its prompts' length, and how many tokens it writes."""
 THROUGHPUT_SHARE = 0.5
 """Of the time that latency gets: a block of many calls at once varies less than a single call."""
 
@@ -50,6 +54,8 @@ class Bench:
     calibration_samples: int
     runs: dict[tuple[Path, str], AccuracyRun] = field(default_factory=dict)
     """Accuracy runs already made, by engine and split: an engine's answers do not change."""
+    answers: dict[Path, Mapping[int, Answers]] = field(default_factory=dict)
+    """Of engines that were asked for them apart from an accuracy run."""
 
     @property
     def final(self) -> ModelStage:
@@ -59,33 +65,45 @@ class Bench:
     def validation_budget(self) -> Budget:
         """What the choices made on validation data are held to: what the metric may lose there is in its own unit."""
         job = self.job
-        return job.recipe.budget.against(job.workload.metric.value(self.validation_rows))
+        return job.recipe.budget.against(job.workload.judge.value(self.validation_rows))
 
     @cached_property
     def pools(self) -> dict[int, Pool]:
         """The inputs of the timing by batch size, from validation samples."""
         benchmark, samples = self.job.recipe.benchmark, self.validation.batches
+        names = {spec.name for spec in self.reference.inputs}
         return {
-            size: timing_pool(self.job.workload, benchmark, size, samples_of(samples)) for size in benchmark.batch_sizes
+            size: timing_pool(self.job.workload, benchmark, size, samples_of(samples), names)
+            for size in benchmark.batch_sizes
         }
 
-    @cached_property
-    def _reference_answers(self) -> dict[int, Answers]:
-        """The torch original is scored in this process; its saved program answers the timing's inputs in one of its own."""
-        threads = self.job.recipe.benchmark.threads
-        return {size: answers_of(self.reference, pool, threads) for size, pool in self.pools.items()}
+    def _answers(self, engine: Engine) -> Mapping[int, Answers] | None:
+        """What an engine answered untimed to the inputs of the timing; None if it was not asked.
+
+        The torch original is scored in this process, so its saved program answers in one of its own. So do models that
+        write: what is timed of them is another request than what is scored.
+        """
+        scored = next((run.answers for (path, _), run in self.runs.items() if path == engine.path), None)
+        if scored is not None and engine.generation is None:
+            return scored
+        if scored is None and engine.path != self.reference.path:
+            return None
+        if engine.path not in self.answers:
+            threads = self.job.recipe.benchmark.threads
+            self.answers[engine.path] = {size: answers_of(engine, pool, threads) for size, pool in self.pools.items()}
+        return self.answers[engine.path]
 
     def rows(self, engine: Engine, one_by_one: bool, split: Split) -> np.ndarray:
         """The metric's statistics of an engine on a split, shape (samples, k)."""
         memo = (engine.path, split.name)
         if memo not in self.runs:
             self.runs[memo] = statistics_of(
-                engine,
+                scored(engine, self.job.workload),
                 split,
-                self.job.workload.metric,
+                self.job.workload.judge,
                 threads=os.cpu_count() or 1,
                 one_by_one=one_by_one,
-                pools=self.pools,
+                pools=None if engine.generation else self.pools,
                 track=self.job.show.track,
                 total=split.number_of_batches,
             )
@@ -95,7 +113,7 @@ class Bench:
         """The metric through an engine, paired with the original in torch."""
         rows, workload = self.rows(engine, scheme.mode == "dynamic", split), self.job.workload
         original = self.validation_rows if split is self.validation else self.evaluation_rows
-        return score(workload.metric, rows, original, split.name, workload.class_names)
+        return score(workload.judge, rows, original, split.name, workload.class_names)
 
     def time(
         self,
@@ -104,10 +122,9 @@ class Bench:
         pairs: Iterable[tuple[str, str]] | None = None,
     ) -> dict[str, Measured]:
         """Latency of the engines against each other; answers are held against those of their accuracy runs."""
-        answers = {path: run.answers for (path, _), run in self.runs.items()}
-        if self.reference.path not in answers and self.reference in engines.values():
-            answers[self.reference.path] = self._reference_answers
-        expected = {name: answers[engine.path] for name, engine in engines.items() if engine.path in answers}
+        engines = {name: timed(engine, self.job.workload) for name, engine in engines.items()}
+        known = {name: self._answers(engine) for name, engine in engines.items()}
+        expected = {name: answers for name, answers in known.items() if answers is not None}
         return measure(
             engines,
             self.pools,
@@ -131,12 +148,18 @@ class Bench:
             protocol.seed,
             "throughput",
         )
-        measured = measure({"fp32": fp32, "other": other}, {size: pool}, protocol, track=self.job.show.track)
+        engines = {name: timed(engine, self.job.workload) for name, engine in (("fp32", fp32), ("other", other))}
+        measured = measure(engines, {size: pool}, protocol, track=self.job.show.track)
         before, after = (measured[name].timings[size] for name in ("fp32", "other"))
         return before.throughput(), after.throughput(before)
 
     def layers(self, engine: Engine) -> tuple[LayerTime, ...]:
-        """Where one inference's time goes, at the first batch size; empty where the runtime does not tell."""
+        """Where one inference's time goes, at the first batch size; empty where the runtime does not tell.
+
+        An answer of many calls to several parts has no such profile.
+        """
+        if engine.generation is not None:
+            return ()
         [pool, *_] = self.pools.values()
         return layers_of(engine, pool[0], self.job.recipe.benchmark.threads)
 
@@ -144,15 +167,90 @@ class Bench:
         """As the report holds them, with ratios to the original on the same runtime and in torch."""
         return tuple(
             timings.latency(
-                self.job.recipe.benchmark.sizes,
+                self.sizes,
                 over_torch=torch.timings[size] if torch else None,
                 over_fp32=None if mine is fp32 else fp32.timings[size],
             )
             for size, timings in mine.timings.items()
         )
 
+    def writing_latencies(self, original: Engine, ships: Engine) -> tuple[tuple[Latency, ...], tuple[Latency, ...]]:
+        """The first token and the whole answer at every prompt length, of the original in FP32 and of what ships.
+
+        Empty for models that do not write. The whole answer at the first length is what `time` measures.
+        """
+        if original.generation is None:
+            return (), ()
+        found: dict[str, list[Latency]] = {"original": [], "ships": []}
+        main = self.sizes[PROMPT]
+        for length in dict.fromkeys((main, *self.job.recipe.benchmark.lengths)):
+            tokens = [1] if length == main else [1, self.sizes[TOKENS]]
+            for written in tokens:
+                sizes = {**self.sizes, PROMPT: length, TOKENS: written}
+                engines = {
+                    name: writing(timed(each, self.job.workload), new_tokens=written)
+                    for name, each in (("original", original), ("ships", ships))
+                }
+                measured = measure(engines, self._pools_at(length), self._protocol(), track=self.job.show.track)
+                for name, each in measured.items():
+                    over = None if name == "original" else measured["original"].timings
+                    found[name] += [
+                        timings.latency(sizes, over_fp32=over[size] if over else None)
+                        for size, timings in each.timings.items()
+                    ]
+        return tuple(found["original"]), tuple(found["ships"])
+
+    def unlike_torch(self, engine: Engine) -> str | None:
+        """A sentence if an engine of the original in FP32 does not write, token by token, what torch writes."""
+        mine, reference = self._answers(engine), self._answers(self.reference)
+        if engine.generation is None or mine is None or reference is None:
+            return None
+        pairs = [pair for size in reference for pair in zip(mine[size], reference[size], strict=True)]
+        unlike = sum(any(not np.array_equal(a[name], b[name]) for name in b) for a, b in pairs)
+        if not unlike:
+            return None
+        return (
+            f"the original in FP32 writes other tokens than in torch for {unlike} of {len(pairs)} prompts; two tokens that are "
+            "equally likely to the last digits do that, a wrong operator does it to most prompts"
+        )
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """The working point besides the batch: of a model that writes, the tokens of its prompt and of its answer."""
+        sizes, told = dict(self.job.recipe.benchmark.sizes), self.job.workload.writing
+        if told is None:
+            return sizes
+        [pool, *_] = self.pools.values()
+        return {PROMPT: pool[0]["input_ids"].shape[1], **sizes, TOKENS: told.timed}
+
+    def _pools_at(self, length: int) -> dict[int, Pool]:
+        """Pools of prompts of one length."""
+        benchmark = self.job.recipe.benchmark
+        names = {spec.name for spec in self.reference.inputs}
+        benchmark = replace(benchmark, sizes={**benchmark.sizes, PROMPT: length})
+        samples = self.validation.batches
+        return {
+            size: timing_pool(self.job.workload, benchmark, size, samples_of(samples), names)
+            for size in benchmark.batch_sizes
+        }
+
     def _protocol(self) -> Protocol:
         benchmark = self.job.recipe.benchmark
         return Protocol(
             benchmark.threads, benchmark.seconds, benchmark.processes, benchmark.half_width, self.job.recipe.seed
         )
+
+
+def scored(engine: Engine, workload: Workload) -> Engine:
+    """The engine as its metric reads it: a model that writes is asked for text, or for the logits of given tokens."""
+    if engine.generation is None:
+        return engine
+    judges_text = workload.writing is not None and workload.writing.metric is not None
+    return writing(engine, mode="write" if judges_text else "score")
+
+
+def timed(engine: Engine, workload: Workload) -> Engine:
+    """The engine as it is timed: every answer has the same number of tokens, so that all engines do the same work."""
+    if engine.generation is None or workload.writing is None:
+        return engine
+    return writing(engine, mode="write", stops=False, new_tokens=workload.writing.timed)

@@ -24,6 +24,7 @@ from compress.checkpoint import weights_hash
 from compress.deploy.one_target import deploy, units_of
 from compress.evaluate import evaluate
 from compress.gallery import gallery
+from compress.generation.in_torch import evaluate_written
 from compress.job import Job
 from compress.load_workload import load_workload
 from compress.measuring import Bench
@@ -93,8 +94,8 @@ def run(
             recipe=recipe.plain,
             seed=recipe.seed,
             command=command or f"compress run {Path(recipe_path).name}",
-            metric=workload.metric.name,
-            higher_is_better=workload.metric.higher_is_better,
+            metric=workload.judge.name,
+            higher_is_better=workload.judge.higher_is_better,
             budget={key: value for key, value in vars(recipe.budget).items() if value is not None},
             stages=tuple(stage.for_report() for stage in bench.stages),
             rows=(torch_row, *(row for deployment in deployments for row in deployment.rows)),
@@ -121,15 +122,15 @@ def _prepare(job: Job, targets: Sequence[Target]) -> Bench:
     """Everything before the targets: the data, the original's own answers, and the model after each step."""
     recipe, workload, show = job.recipe, job.workload, job.show
     with show.unit("measuring the original in torch"):
-        evaluation, validation = read_split("evaluation", workload.evaluation), _validation(workload)
+        evaluation, validation = _splits(workload)
         calibration = calibration_of(workload, recipe.quantize.calibration_samples if recipe.quantize else 0)
         samples = check_calibration(calibration, evaluation) if recipe.quantize else 0
         evaluation_rows = _original_rows(workload, evaluation, show)
         validation_rows = _original_rows(workload, validation, show)
         check_baseline(workload, evaluation_rows)
-        value = workload.metric.value(evaluation_rows)
+        value = workload.judge.value(evaluation_rows)
         show.say(
-            f"original: {workload.metric.name} {significant(value, DIGITS)} on {evaluation.samples:,} evaluation samples"
+            f"original: {workload.judge.name} {significant(value, DIGITS)} on {evaluation.samples:,} evaluation samples"
         )
     with show.unit("exporting the original"):
         original, reference = original_stage(job)
@@ -150,19 +151,24 @@ def _prepare(job: Job, targets: Sequence[Target]) -> Bench:
     )
 
 
-def _validation(workload: Workload) -> Split:
-    assert workload.validation is not None, "load_workload gives every workload a validation set"
-    return read_split("validation", workload.validation)
+def _splits(workload: Workload) -> tuple[Split, Split]:
+    """Evaluation and validation: of prompts, where the metric of what ships judges the answers to them."""
+    holder = workload.writing if workload.writing is not None and workload.writing.metric is not None else workload
+    assert holder.evaluation is not None and holder.validation is not None, "every workload is given a validation set"
+    return read_split("evaluation", holder.evaluation), read_split("validation", holder.validation)
 
 
 def _original_rows(workload: Workload, split: Split, show: Show) -> np.ndarray:
+    """The metric's statistics of the original in torch: of its forward, or of what it writes."""
     batches = show.track(first_pass(split.batches), f"original in torch, {split.name}", split.number_of_batches)
+    if workload.writing is not None and workload.writing.metric is not None:
+        return evaluate_written(workload.model, workload.writing, batches, workload.writing.metric)
     return evaluate(workload.model, batches, workload.metric)
 
 
 def _torch_row(bench: Bench, measured: Measured) -> Row:
     """The original in torch: what every difference and the second ratio of each row refer to."""
-    metric, sizes = bench.job.workload.metric, bench.job.recipe.benchmark.sizes
+    metric, sizes = bench.job.workload.judge, bench.sizes
     return Row(
         target="torch",
         stage="original",

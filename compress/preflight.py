@@ -97,12 +97,12 @@ def check_baseline(workload: Workload, rows: np.ndarray) -> None:
     Raises:
         QualityError: with the stated and the found value.
     """
-    found = workload.metric.value(rows)
+    found = workload.judge.value(rows)
     if workload.baseline is None or abs(found - workload.baseline) <= workload.baseline_tolerance + 1e-9:
         return
     stated, scored = significant(workload.baseline, DIGITS), significant(found, DIGITS)
     raise QualityError(
-        f"baseline: the workload states {workload.metric.name} {stated} within {workload.baseline_tolerance:g}, "
+        f"baseline: the workload states {workload.judge.name} {stated} within {workload.baseline_tolerance:g}, "
         f"the original scores {scored} on {len(rows):,} evaluation samples. Usual causes: other preprocessing, labels in "
         "another order, another checkpoint. Mend that, or the stated value, before compressing"
     )

@@ -49,6 +49,8 @@ class Benchmark:
     threads: int = 1
     sizes: dict[str, int] = field(default_factory=dict)
     """Size of each dynamic axis but the batch: {length: 64}."""
+    lengths: tuple[int, ...] = ()
+    """Of prompts besides `sizes`: what ships of a model that writes is timed at each of them too."""
     seconds: float = 6.0
     """Measuring time of each engine at each batch size, at most."""
     processes: int = 5
@@ -70,6 +72,7 @@ class Benchmark:
         )
         _require(self.threads >= 1, f"threads must be 1 or more, found {self.threads}")
         _require(all(size >= 1 for size in self.sizes.values()), f"sizes must be 1 or more, found {self.sizes}")
+        _require(all(size >= 1 for size in self.lengths), f"lengths must be 1 or more, found {list(self.lengths)}")
         _require(0 < self.seconds <= 600, f"seconds must be above 0 and at most 600, found {self.seconds}")
         _require(1 <= self.processes <= 20, f"processes must be from 1 to 20, found {self.processes}")
         for name, share in (("half_width", self.half_width), ("half_width_limit", self.half_width_limit)):

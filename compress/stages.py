@@ -16,6 +16,8 @@ from benchmarks.report import Stage, write_text_whole
 from compress import __version__
 from compress.checkpoint import load_weights, save_weights, weights_hash
 from compress.engines import compiled, of_other
+from compress.generation.assembly import Assembly, Shipped, joined
+from compress.generation.parts import Part
 from compress.job import Job
 from compress.model_size import ModelSize, measure_size
 from compress.recipe import Recipe
@@ -24,7 +26,7 @@ from compress.samples import training_fingerprint
 from compress.step import REGISTRY, Speedup, Step, StepContext, StepResult
 from compress.workload import Workload
 from export.model import OnnxModel
-from export.parity import check_parity
+from export.parity import ParityCase, check_parity
 from export.to_onnx import save_reference, to_onnx
 from targets import FP32, Engine, Target
 
@@ -33,11 +35,17 @@ FACTS = "facts.json"
 
 @dataclass(frozen=True)
 class ModelStage:
-    """A model of the run: in torch, as ONNX, and what is known of it. `digest` stands for all that led to it."""
+    """A model of the run: in torch, as ONNX, and what is known of it. `digest` stands for all that led to it.
+
+    Args:
+        onnx: the whole forward, as the steps see it.
+        ships: what targets are given: the same, or the parts of a model that writes.
+    """
 
     name: str
     model: nn.Module
     onnx: OnnxModel
+    ships: Shipped
     size: ModelSize
     facts: Mapping[str, Any]
     digest: str
@@ -69,13 +77,16 @@ def original_stage(job: Job) -> tuple[ModelStage, Engine]:
 
     def build(folder: Path) -> None:
         _export_proven(workload.model, folder, StepResult(workload.model), job)
-        reference = folder / "reference.pt2"
-        save_reference(workload.model, workload.example_inputs, workload.dynamic_axes, reference, workload.output_names)
+        for name, part in _reference_parts(job).items():
+            path = folder / _reference_file(name)
+            save_reference(part.module, part.example_inputs, part.dynamic_axes, path, part.output_names)
 
     folder, _ = job.directory.part("stages/0-original", key, build)
-    stage = _read(folder, "original", workload.model, key)
-    path = folder / "reference.pt2"
-    return stage, Engine("torch", FP32.name, path, (path,), stage.onnx.inputs, stage.onnx.outputs, build_s=0.0)
+    stage = _read(folder, "original", workload, workload.model, key)
+    if isinstance(stage.ships, OnnxModel):
+        return stage, _reference(folder / _reference_file(""), stage.ships)
+    parts = {name: _reference(folder / _reference_file(name), part) for name, part in stage.ships.parts.items()}
+    return stage, joined("torch", FP32.name, parts, stage.ships)
 
 
 def step_stages(original: ModelStage, job: Job, speedup: Speedup) -> list[ModelStage]:
@@ -98,7 +109,7 @@ def fp32_engine(number: int, stage: ModelStage, target: Target, job: Job) -> Eng
     """
     final = number == len(job.recipe.steps)
     place = f"artifacts/{target.name}/{FP32.name}" if final else f"stages/{number}-{stage.step}-on-{target.name}"
-    return compiled(job.directory, place, stage.onnx, target, FP32)
+    return compiled(job.directory, place, stage.ships, target, FP32)
 
 
 def export_model(model: nn.Module, path: Path, job: Job) -> OnnxModel:
@@ -140,7 +151,7 @@ def _step_stage(place: str, name: str, step: Step, before: ModelStage, job: Job,
     folder, reused = job.directory.part(place, key, build)
     model = step.restore(copy.deepcopy(before.model), folder)
     load_weights(model, folder / "model.safetensors")
-    stage = _read(folder, name, model.eval(), key)
+    stage = _read(folder, name, job.workload, model.eval(), key)
     done, now, then = "found finished" if reused else "done", stage.size, before.size
     job.show.say(
         f"{name}: {done}; {now.parameters:,} parameters ({now.parameters / then.parameters:.2f}x), "
@@ -154,6 +165,11 @@ def _export_proven(model: nn.Module, folder: Path, result: StepResult, job: Job)
     workload = job.workload
     onnx = export_model(model, folder / "model.onnx", job)
     parity = check_parity(model, onnx, workload.example_inputs, workload.dynamic_axes, job.recipe.export.tolerance)
+    cases = [
+        _part_proven(name, part, folder, job)
+        for name, part in (workload.writing.parts(model) if workload.writing else {}).items()
+    ]
+    parity = replace(parity, cases=(*parity.cases, *(case for part in cases for case in part)))
     told = {
         "step": dict(result.facts),
         "warnings": [*result.warnings, *parity.warnings],
@@ -163,10 +179,37 @@ def _export_proven(model: nn.Module, folder: Path, result: StepResult, job: Job)
     write_text_whole(folder / FACTS, json.dumps(told, indent=1))
 
 
-def _read(folder: Path, name: str, model: nn.Module, key: Mapping[str, Any]) -> ModelStage:
+def _part_proven(name: str, part: Part, folder: Path, job: Job) -> tuple[ParityCase, ...]:
+    """Write a part of a model that writes beside the whole; its differences from torch."""
+    export, path = job.recipe.export, folder / f"{name}.onnx"
+    onnx = to_onnx(part.module, part.example_inputs, part.dynamic_axes, part.output_names, path, export.opset)
+    return check_parity(part.module, onnx, part.example_inputs, part.dynamic_axes, export.tolerance).cases
+
+
+def _reference_parts(job: Job) -> Mapping[str, Part]:
+    """What runs in torch for reference: the parts of a model that writes, or the model itself under no name."""
+    workload = job.workload
+    if workload.writing is not None:
+        return workload.writing.parts(workload.model)
+    return {"": Part(workload.model, workload.example_inputs, workload.dynamic_axes, workload.output_names)}
+
+
+def _reference_file(part: str) -> str:
+    return f"reference-{part}.pt2" if part else "reference.pt2"
+
+
+def _reference(path: Path, onnx: OnnxModel) -> Engine:
+    return Engine("torch", FP32.name, path, (path,), onnx.inputs, onnx.outputs, build_s=0.0)
+
+
+def _read(folder: Path, name: str, workload: Workload, model: nn.Module, key: Mapping[str, Any]) -> ModelStage:
     facts = json.loads((folder / FACTS).read_text())
-    size = ModelSize(**facts["size"])
-    return ModelStage(name, model, OnnxModel.read(folder / "model.onnx"), size, facts, digest_of(key))
+    size, onnx = ModelSize(**facts["size"]), OnnxModel.read(folder / "model.onnx")
+    ships: Shipped = onnx
+    if workload.writing is not None:
+        parts = {part: OnnxModel.read(folder / f"{part}.onnx") for part in workload.writing.parts(model)}
+        ships = Assembly(parts, workload.writing.generation)
+    return ModelStage(name, model, onnx, ships, size, facts, digest_of(key))
 
 
 def _base_key(recipe: Recipe, workload: Workload) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.metrics import Metric
 from benchmarks.preprocessing import Preprocessing
+from compress.generation.parts import Writing
 from export.errors import InputError
 
 Batch = tuple[dict[str, Tensor], Tensor]
@@ -101,6 +102,8 @@ class Workload:
         preprocessing: how an image or a text becomes the model's input, for who runs the artifact: `compress pack` puts
             it into the bundle, and the runner's `predict` carries it out. Training and evaluation never use it.
         licence: of the model, as the bundle shall state it.
+        writing: of a language model that answers prompts: the parts that ship in the place of the whole forward, and how they
+            write. The steps still train and prune the whole forward, on `train` and `validation`.
     """
 
     model: nn.Module
@@ -119,6 +122,12 @@ class Workload:
     student: nn.Module | None = None
     preprocessing: Preprocessing | None = None
     licence: str | None = None
+    writing: Writing | None = None
+
+    @property
+    def judge(self) -> Metric:
+        """The metric of what ships: of the written text where the workload says how that is judged."""
+        return self.writing.metric if self.writing is not None and self.writing.metric is not None else self.metric
 
 
 def to_numpy(inputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from targets.base import FP32, Arrays, Engine, LayerTime, Needs, Profile, Scheme, Session, Target
+from targets.generation import GenerationSession
 from targets.registry import Registry, class_at
 
 TARGETS: dict[str, str] = {
@@ -35,6 +37,27 @@ def target_class(name: str) -> type[Target]:
     return cast("type[Target]", class_at(path) if path else REGISTRY.load(name))
 
 
+def load(target: Target, engine: Engine, threads: int) -> Session:
+    """A session on an engine, also on one of several parts."""
+    return _joined(engine, {name: target.load(part, threads) for name, part in _parts(engine).items()})
+
+
+def load_concurrent(target: Target, engine: Engine, threads: int) -> Sequence[Session]:
+    """Sessions that may run at once, as `Target.load_concurrent` opens them, also on an engine of several parts."""
+    lanes = {name: target.load_concurrent(part, threads) for name, part in _parts(engine).items()}
+    return [_joined(engine, dict(zip(lanes, lane))) for lane in zip(*lanes.values())]
+
+
+def _parts(engine: Engine) -> Mapping[str, Engine]:
+    return engine.parts if engine.generation else {"": engine}
+
+
+def _joined(engine: Engine, sessions: Mapping[str, Session]) -> Session:
+    if engine.generation is None:
+        return sessions[""]
+    return GenerationSession(sessions, engine.parts["decoder"].inputs, engine.generation)
+
+
 __all__ = [
     "FP32",
     "REGISTRY",
@@ -47,5 +70,7 @@ __all__ = [
     "Scheme",
     "Session",
     "Target",
+    "load",
+    "load_concurrent",
     "target_class",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ import numpy as np
 
 from export.bundle.manifest import Runtime
 from export.model import OnnxModel, TensorSpec
+from targets.generation import Generation
 
 if TYPE_CHECKING:
     from typing import Self
@@ -102,6 +104,15 @@ class Engine:
     """What `load` needs to know again (precision hints, compute capability); plain JSON values."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What else the target tells of the artifact, for the report; plain JSON values."""
+    parts: Mapping[str, Engine] = field(default_factory=dict)
+    """Of a language model that writes: its compiled parts ("decoder", "encoder"), whose files `files` holds all of."""
+    generation: Generation | None = None
+    """How the parts are called; None where the engine is one model, called once."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds all its files."""
+        return Path(os.path.commonpath([file.parent for file in (self.path, *self.files)]))
 
     @property
     def size_bytes(self) -> int:
@@ -121,10 +132,19 @@ class Engine:
             "operators": dict(self.operators),
             "settings": dict(self.settings),
             "facts": dict(self.facts),
+            **(
+                {
+                    "parts": {name: part.to_json(folder) for name, part in self.parts.items()},
+                    "generation": self.generation.to_json(),
+                }
+                if self.generation
+                else {}
+            ),
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], folder: Path) -> Self:
+        generation = value.get("generation")
         return cls(
             target=value["target"],
             scheme=value["scheme"],
@@ -136,6 +156,8 @@ class Engine:
             operators=value["operators"],
             settings=value["settings"],
             facts=value.get("facts", {}),
+            parts={name: cls.from_json(part, folder) for name, part in value.get("parts", {}).items()},
+            generation=None if generation is None else Generation.from_json(generation),
         )
 
 

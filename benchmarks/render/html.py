@@ -35,6 +35,7 @@ from benchmarks.render.tables_detail import (
     tail_table,
     throughput_table,
 )
+from benchmarks.render.tables_writing import writing_table
 from benchmarks.render.wording import duration
 from benchmarks.report import Flip, Report, Stage
 
@@ -82,6 +83,7 @@ def report_html(report: Report) -> str:
         distributions=_target_charts(report, distribution_chart, "chart-distribution"),
         tails=tail_table(report),
         blocks=_target_charts(report, block_chart, "chart-blocks"),
+        writing=writing_table(report),
         batches=batch_table(report),
         given_back=given_back_table(report),
         throughputs=_target_charts(report, throughput_chart, "chart-throughput"),

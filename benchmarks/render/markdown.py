@@ -14,6 +14,7 @@ from benchmarks.render.claims import control_lines, needs, unstable_lines, wrong
 from benchmarks.render.given_back import given_back_table
 from benchmarks.render.tables import Line, Table, batch_table, engine_table, summary_table
 from benchmarks.render.tables_detail import stage_table
+from benchmarks.render.tables_writing import writing_table
 from benchmarks.render.wording import duration
 from benchmarks.report import Report
 
@@ -33,6 +34,7 @@ def report_markdown(report: Report) -> str:
         *(f"> **Warning:** {escape(warning)}" for warning in report.warnings),
         _table(summary_table(report)),
         *_moved(report),
+        *(_table(table) for table in filter(None, [writing_table(report)])),
         _table(engine_table(report)),
         *(_folded(escape(table.title), _table(table, heading=False)) for table in folded),
         *_on_device(report),

@@ -16,6 +16,7 @@ from benchmarks.comparison.table import comparison_table
 from benchmarks.render.claims import control_line, instability, needs, wrong_answers
 from benchmarks.render.given_back import given_back_table
 from benchmarks.render.tables import Kind, Table, engine_table, summary_table
+from benchmarks.render.tables_writing import writing_table
 from benchmarks.render.wording import duration
 from benchmarks.report import Report, Verdict
 
@@ -40,7 +41,8 @@ def print_report(report: Report, console: Console, run_folder: Path) -> None:
     roomy = console.width >= ROOMY
     console.print()
     console.rule(Text(f"{report.name}: seed {report.seed}, {duration(report.duration_s)}"), style="dim")
-    for table in (engine_table(report, torch_interval=roomy), summary_table(report, intervals=roomy)):
+    tables = (engine_table(report, torch_interval=roomy), writing_table(report), summary_table(report, intervals=roomy))
+    for table in filter(None, tables):
         print_table(table, console)
     if given_back := given_back_table(report):
         print_table(given_back, console)

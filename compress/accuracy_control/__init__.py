@@ -24,6 +24,7 @@ from compress.deploy.candidates import Candidate, compile_candidate
 from compress.deploy.choice import ROUNDING, drop_of, lost_before
 from compress.deploy.verdict import constant_findings
 from compress.engines import surroundings
+from compress.generation.assembly import digest_of_files, main_part
 from compress.measuring import Bench
 from compress.run_directory import sha256_of
 from compress.workload import Workload
@@ -62,7 +63,7 @@ def mixed_candidate(
         scores: of each candidate on validation data, by scheme; FP32 among them.
     """
     quantize, limit = bench.job.recipe.quantize, bench.validation_budget.metric_drop
-    higher_is_better = bench.job.workload.metric.higher_is_better
+    higher_is_better = bench.job.workload.judge.higher_is_better
     quantized = [each for each in candidates if each.scheme.quantizer != "none" and each.scheme.mode != "weights"]
     if quantize is None or not quantize.accuracy_control or limit is None or not quantized:
         return None
@@ -70,6 +71,12 @@ def mixed_candidate(
     allowed = limit + lost_before(drops[FP32.name], limit) + ROUNDING
     if any(drops[each.scheme.name] <= allowed and not _constant(scores, each) for each in quantized):
         return None
+    if not isinstance(bench.final.ships, OnnxModel):
+        base = quantized[0]
+        scheme = replace(base.scheme, name=base.scheme.name + SUFFIX)
+        return Mixed(
+            scheme, reason="accuracy control: a model that writes ships in parts, whose layers are not given back yet"
+        )
     base = min(quantized, key=lambda each: (_constant(scores, each), drops[each.scheme.name]))
     scheme = replace(
         base.scheme, name=base.scheme.name + SUFFIX, why=f"{base.scheme.name}, its costliest layers in float"
@@ -86,7 +93,7 @@ def _given_back(target: Target, base: Candidate, scheme: Scheme, allowed: float,
     job = bench.job
     key = {
         **surroundings(),
-        "quantized": sha256_of(base.model.path),
+        "quantized": digest_of_files(base.model),
         "floats": sha256_of(bench.final.onnx.path),
         "target": target.name,
         "allowed": allowed,
@@ -108,7 +115,7 @@ def _given_back(target: Target, base: Candidate, scheme: Scheme, allowed: float,
         return Mixed(scheme, reason=f"accuracy control: {error}")
     facts = json.loads((folder / _FACTS).read_text())
     layers = [GivenBack(**layer) for layer in facts["layers"]]
-    before, after = (layer_seconds(bench.layers(each.engine), each.model) for each in (base, candidate))
+    before, after = (layer_seconds(bench.layers(each.engine), main_part(each.model)) for each in (base, candidate))
     price = prices([layer.layer for layer in layers], before, after)
     job.show.say(f"{target.name}: {scheme.name}: {len(layers)} of {facts['of']} quantized layers run in float again")
     return Mixed(
@@ -121,7 +128,7 @@ class _Search:
 
     def __init__(self, target: Target, base: Candidate, scheme: Scheme, bench: Bench) -> None:
         self._target, self._scheme, self._bench = target, scheme, bench
-        self._quantized, self._original = base.model.proto(), bench.final.onnx.proto()
+        self._quantized, self._original = main_part(base.model).proto(), bench.final.onnx.proto()
         self.switch = LayerSwitch(self._quantized, self._original, bench.job.recipe.benchmark.threads)
         if not self.switch.layers:
             raise UnsupportedError("the model has no quantized layer that could run in float again")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from benchmarks.report import GivenBack
 from compress.engines import compiled, quantized
+from compress.generation.assembly import Shipped, main_part
 from compress.measuring import Bench
 from export.errors import QualityError, UnsupportedError
-from export.model import OnnxModel
 from targets import FP32, Engine, Scheme, Target
 
 
@@ -26,16 +26,16 @@ class Candidate:
     scheme: Scheme
     engine: Engine
     stage: str
-    model: OnnxModel
+    model: Shipped
     given_back: tuple[GivenBack, ...] = ()
 
 
 def offered(target: Target, bench: Bench) -> list[Scheme]:
     """The schemes that the recipe lets this target try, FP32 among them."""
-    quantize = bench.job.recipe.quantize
+    quantize, model = bench.job.recipe.quantize, main_part(bench.final.ships)
     if quantize is not None:
-        return quantize.chosen(target, bench.final.onnx)
-    return [scheme for scheme in target.schemes(bench.final.onnx) if scheme.quantizer == "none"]
+        return quantize.chosen(target, model)
+    return [scheme for scheme in target.schemes(model) if scheme.quantizer == "none"]
 
 
 def compile_candidates(
@@ -46,10 +46,10 @@ def compile_candidates(
     failures: list[tuple[Scheme, Exception]] = []
     for scheme in bench.job.show.track(schemes, f"{target.name}: quantizing and compiling", len(schemes)):
         if scheme == FP32:
-            candidates.append(Candidate(scheme, fp32, bench.final.name, bench.final.onnx))
+            candidates.append(Candidate(scheme, fp32, bench.final.name, bench.final.ships))
             continue
         try:
-            directory, final = bench.job.directory, bench.final.onnx
+            directory, final = bench.job.directory, bench.final.ships
             model = quantized(directory, target, final, scheme, bench.calibration, bench.calibration_key)
             candidates.append(compile_candidate(target, scheme, model, bench))
         except (UnsupportedError, QualityError) as error:
@@ -57,7 +57,7 @@ def compile_candidates(
     return candidates, failures
 
 
-def compile_candidate(target: Target, scheme: Scheme, model: OnnxModel, bench: Bench) -> Candidate:
+def compile_candidate(target: Target, scheme: Scheme, model: Shipped, bench: Bench) -> Candidate:
     """The final model as `scheme` changed it (`model`) on a target.
 
     Raises:

@@ -66,11 +66,11 @@ def deploy(target: Target, bench: Bench) -> Deployment:
         return _not_run(target, absent, fp32, candidates, failures, bench)
     tried = try_candidates(target, candidates, fp32, bench)
     name, why = choose(tried.trials, FP32.name, bench.validation_budget)
-    original = Candidate(FP32, fp32[ORIGINAL], ORIGINAL, bench.stages[0].onnx)
+    original = Candidate(FP32, fp32[ORIGINAL], ORIGINAL, bench.stages[0].ships)
     by_name = {each.scheme.name: each for each in tried.candidates} | {ORIGINAL: original}
     afresh = _measure_afresh(target, name, why, by_name, fp32, bench)
     rows = (*afresh.rows, *tried.rows, *failures, afresh.row)
-    higher_is_better = bench.job.workload.metric.higher_is_better
+    higher_is_better = bench.job.workload.judge.higher_is_better
     limit = bench.job.recipe.benchmark.half_width_limit
     verdict = judge(rows[-1], rows[0], rows[1], bench.job.recipe.budget, higher_is_better, limit)
     shipped = bench.rows(afresh.ships.engine, afresh.ships.scheme.mode == "dynamic", bench.evaluation)
@@ -140,12 +140,17 @@ def _measure_afresh(
             evaluation=bench.score(best.engine, best.scheme, bench.evaluation),
             layers=bench.layers(best.engine),
         )
+        more_of_original, more = bench.writing_latencies(fp32[ORIGINAL], best.engine)
+        rows[0] = replace(rows[0], latency=(*rows[0].latency, *more_of_original))
+        row = replace(row, latency=(*row.latency, *more))
         if bench.job.recipe.benchmark.throughput:
             before, after = bench.throughput(fp32[ORIGINAL], best.engine)
             rows[0], row = replace(rows[0], throughput=before), replace(row, throughput=after)
     slower = of_final.slower
-    warnings = (f"{target.name}: the model after {final} is, in FP32, {slower}",) if slower else ()
-    return _Afresh(tuple(rows), best, row, torch, warnings)
+    warnings = [f"{target.name}: the model after {final} is, in FP32, {slower}"] if slower else []
+    if unlike := bench.unlike_torch(fp32[ORIGINAL]):
+        warnings.append(f"{target.name}: {unlike}")
+    return _Afresh(tuple(rows), best, row, torch, tuple(warnings))
 
 
 def _not_run(

@@ -48,7 +48,7 @@ def try_candidates(target: Target, candidates: Sequence[Candidate], fp32: Mappin
             {FP32.name: fp32[bench.final.name]} | original | {each.scheme.name: each.engine for each in running},
             pairs=[(each.scheme.name, FP32.name) for each in running if each.scheme != FP32],
         )
-    higher_is_better = bench.job.workload.metric.higher_is_better
+    higher_is_better = bench.job.workload.judge.higher_is_better
     trials = [
         Trial(
             name := candidate.scheme.name,

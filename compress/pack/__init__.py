@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.report import Report, Row
 from compress import __version__
-from compress.engines import read_engine
+from compress.engines import artifact_folder, read_engine
 from compress.pack import golden
 from compress.pack.kept import TOKENIZER, Kept, read_kept
 from compress.pack.private import check_private
@@ -21,7 +21,7 @@ from compress.run_directory import sha256_of
 from export.bundle.archive import write_archive
 from export.bundle.manifest import FILE, SIGNATURE, SUMS, FileEntry, Manifest, Runtime
 from export.bundle.verify import Bundle, sums, verify
-from export.errors import InputError, QualityError
+from export.errors import InputError, QualityError, UnsupportedError
 from targets import Engine, Target, target_class
 
 MODEL, RUNNER = "model", "runner.pyz"
@@ -99,14 +99,19 @@ def _chosen(report: Report, target: str, anyway: bool) -> Row:
 
 def _artifact(run: Path, row: Row) -> tuple[Path, Engine]:
     """The folder and the engine of the artifact, after its files were found to be those of the report."""
-    first = next(iter(row.files))
-    folder = run / Path(first).parent
+    folder = artifact_folder(run, row.files)
     for name, digest in row.files.items():
         if not (run / name).is_file() or sha256_of(run / name) != digest:
             raise QualityError(
                 f"{run / name}: is not the file that was measured (its sha256 is another); run the recipe again"
             )
-    return folder, read_engine(folder)
+    engine = read_engine(folder)
+    if engine.generation is not None:
+        raise UnsupportedError(
+            f"compress pack: what ships for {engine.target} is a model of several parts ({', '.join(engine.parts)}), which a bundle "
+            f"cannot hold yet; take the folder {folder.relative_to(run).as_posix()} of the run as it is"
+        )
+    return folder, engine
 
 
 def _collected(

@@ -14,6 +14,7 @@ from compress.checkpoint import weights_hash
 from compress.deploy.candidates import Candidate, compile_candidate
 from compress.deploy.choice import drop_of
 from compress.engines import surroundings
+from compress.generation.assembly import Assembly, main_part
 from compress.measuring import Bench
 from compress.qat.fine_tune import FineTuned, fine_tune
 from compress.qat.settings import Qat
@@ -38,6 +39,9 @@ def fine_tuned_candidates(
     quantized = [each for each in candidates if each.scheme.quantizer != "none"]
     if settings is None or not quantized:
         return [], []
+    if isinstance(quantized[0].model, Assembly):
+        scheme = replace(quantized[0].scheme, name=quantized[0].scheme.name + SUFFIX)
+        return [], [(scheme, UnsupportedError("qat: a model that writes ships in parts, which are not fine-tuned yet"))]
     best = _best([each for each in quantized if each.scheme.mode == "static"], target, bench)
     if best is None:
         scheme = replace(quantized[0].scheme, name=quantized[0].scheme.name + SUFFIX)
@@ -65,7 +69,7 @@ def _best(candidates: Sequence[Candidate], target: Target, bench: Bench) -> Cand
             score = bench.score(candidate.engine, candidate.scheme, bench.validation)
         except CompressError:
             continue  # trying the candidates makes it a row of its own
-        drops[candidate.scheme.name] = drop_of(score, bench.job.workload.metric.higher_is_better)
+        drops[candidate.scheme.name] = drop_of(score, bench.job.workload.judge.higher_is_better)
     return min(
         (each for each in candidates if each.scheme.name in drops),
         key=lambda each: drops[each.scheme.name],
@@ -75,10 +79,10 @@ def _best(candidates: Sequence[Candidate], target: Target, bench: Bench) -> Cand
 
 def _fine_tuned(target: Target, candidate: Candidate, settings: Qat, bench: Bench) -> OnnxModel:
     """The candidate's model, trained; kept in the run's folder and reused while all that went into it is the same."""
-    job, floats = bench.job, bench.final.onnx
+    job, floats, quantized = bench.job, bench.final.onnx, main_part(candidate.model)
     key = {
         **surroundings(),
-        "quantized": sha256_of(candidate.model.path),
+        "quantized": sha256_of(quantized.path),
         "floats": sha256_of(floats.path),
         "teacher": weights_hash(job.workload.model),
         "training": training_fingerprint(job.workload.train),
@@ -90,7 +94,7 @@ def _fine_tuned(target: Target, candidate: Candidate, settings: Qat, bench: Benc
 
     def build(folder: Path) -> None:
         done = fine_tune(
-            candidate.model,
+            quantized,
             floats,
             job.workload.model,
             job.workload,

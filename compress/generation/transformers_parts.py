@@ -1,0 +1,200 @@
+"""The parts of a language model of transformers, whatever its architecture: its own forward, with its cache laid open.
+
+A cache is a mapping inside the library; here every key and value is an input and an output of its own, with the number of
+heads that the layer has, so that pruned layers keep smaller caches. Masks are made from positions alone: the ones that
+transformers builds depend on the data, which does not export.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compress.generation.parts import Part
+
+MASKED = -1e4
+"""Added to the scores of what must not be read: far below any score, and still a number in FP16."""
+LENGTH, PAST, BATCH = 4, 3, 2
+"""Sizes of the example; all differ, and all are 2 or more, else tracing takes them for constants."""
+
+
+class CausalLM(nn.Module):
+    """A causal language model as the steps see it: logits (batch, length, vocabulary) of token ids, int64 (batch, length)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        logits: Tensor = self.model(input_ids=input_ids, use_cache=False).logits
+        return logits
+
+
+class Seq2SeqLM(nn.Module):
+    """An encoder-decoder as the steps see it: logits of the decoder's next tokens, (batch, answer, vocabulary).
+
+    `attention_mask` (batch, length) is 1 for a token of the source and 0 for padding behind it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, decoder_input_ids: Tensor) -> Tensor:
+        mask = additive(attention_mask)
+        hidden = _encoder(self.model)(input_ids=input_ids, attention_mask=mask).last_hidden_state
+        logits: Tensor = self.model(
+            encoder_outputs=(hidden,), attention_mask=mask, decoder_input_ids=decoder_input_ids, use_cache=False
+        ).logits
+        return logits
+
+
+class _CausalDecoder(nn.Module):
+    """Logits and the cache after `input_ids`, which follow on the tokens of `past`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, padding: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
+        before, length = past[0].shape[2], input_ids.shape[1]
+        rows, columns = torch.arange(before, before + length), torch.arange(before + length)
+        seen = (columns <= rows[:, None])[None, None] & (columns >= padding[:, None])[:, None, None]
+        result = self.model(
+            input_ids=input_ids,
+            attention_mask=torch.where(seen, 0.0, MASKED),
+            position_ids=(rows - padding[:, None]).clamp(min=0),
+            past_key_values=_cache(past),
+            use_cache=True,
+        )
+        return (result.logits, *_tensors(result.past_key_values))
+
+
+class _Encoder(nn.Module):
+    """The keys and values of the decoder's cross-attention, which are the same at every step."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        from transformers import DynamicCache, EncoderDecoderCache
+
+        mask, cache = additive(attention_mask), EncoderDecoderCache(DynamicCache(), DynamicCache())
+        hidden = _encoder(self.model)(input_ids=input_ids, attention_mask=mask).last_hidden_state
+        # A step of the decoder fills the cache; what else it computes is of no output and falls away when exported.
+        self.model(
+            encoder_outputs=(hidden,),
+            attention_mask=mask,
+            decoder_input_ids=input_ids[:, :1],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return _tensors(cache.cross_attention_cache)
+
+
+class _CrossDecoder(nn.Module):
+    """One step of an encoder-decoder's decoder, from its own cache and from what the encoder gave.
+
+    Args:
+        hidden_size: of the encoder.
+    """
+
+    def __init__(self, model: nn.Module, hidden_size: int) -> None:
+        super().__init__()
+        self.model, self.hidden_size = model, hidden_size
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
+        from transformers import EncoderDecoderCache
+
+        half = len(caches) // 2
+        cache = EncoderDecoderCache(_cache(caches[:half]), _cache(caches[half:]))
+        cache.is_updated = dict.fromkeys(range(half // 2), True)
+        before, (batch, length) = caches[0].shape[2], input_ids.shape
+        seen = torch.arange(before + length) <= torch.arange(before, before + length)[:, None]
+        result = self.model(
+            # Read for its shape alone: the cache holds what comes of it.
+            encoder_outputs=(torch.zeros(*attention_mask.shape, self.hidden_size),),
+            attention_mask=additive(attention_mask),
+            decoder_input_ids=input_ids,
+            decoder_attention_mask=torch.where(seen, 0.0, MASKED)[None, None].expand(batch, 1, -1, -1),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return (result.logits, *_tensors(result.past_key_values.self_attention_cache))
+
+
+def causal_parts(model: nn.Module) -> Mapping[str, Part]:
+    """The decoder of a CausalLM, with its cache."""
+    assert isinstance(model, CausalLM), "causal_parts is for compress.generation.transformers_parts.CausalLM"
+    with torch.no_grad():
+        shapes = model.model(input_ids=_ids(PAST), use_cache=True).past_key_values
+    past = _named("past", _tensors(shapes))
+    example = {"input_ids": _ids(LENGTH), "padding": torch.tensor([0, 1]), **past}
+    axes = {"input_ids": {0: "batch", 1: "length"}, "padding": {0: "batch"}, **_axes(past, "past")}
+    part = Part(_CausalDecoder(model.model), example, axes, ("logits", *_renamed(past)))
+    return {"decoder": part}
+
+
+def seq2seq_parts(model: nn.Module) -> Mapping[str, Part]:
+    """The encoder of a Seq2SeqLM with the keys and values of every cross-attention, and the decoder with its cache."""
+    assert isinstance(model, Seq2SeqLM), "seq2seq_parts is for compress.generation.transformers_parts.Seq2SeqLM"
+    source = {"input_ids": _ids(LENGTH), "attention_mask": torch.ones(BATCH, LENGTH, dtype=torch.long)}
+    encoder = _Encoder(model.model)
+    with torch.no_grad():
+        hidden = _encoder(model.model)(input_ids=source["input_ids"]).last_hidden_state
+        caches = model.model(encoder_outputs=(hidden,), decoder_input_ids=_ids(PAST), use_cache=True).past_key_values
+    past = _named("past", _tensors(caches.self_attention_cache))
+    cross = _named("cross", _tensors(caches.cross_attention_cache))
+    source_axes = {name: {0: "batch", 1: "length"} for name in source}
+    axes = {"input_ids": {0: "batch", 1: "answer"}, "attention_mask": {0: "batch", 1: "length"}}
+    decoder = Part(
+        _CrossDecoder(model.model, hidden.shape[-1]),
+        {"input_ids": _ids(BATCH), "attention_mask": source["attention_mask"], **past, **cross},
+        {**axes, **_axes(past, "past"), **_axes(cross, "length")},
+        ("logits", *_renamed(past)),
+    )
+    return {"encoder": Part(encoder, source, source_axes, tuple(cross)), "decoder": decoder}
+
+
+def additive(attention_mask: Tensor) -> Tensor:
+    """What is added to the scores, shape (batch, 1, 1, length): 0 for a token and MASKED for padding."""
+    return (1.0 - attention_mask[:, None, None, :].float()) * MASKED
+
+
+def _encoder(model: nn.Module) -> Any:
+    return model.get_encoder()  # type: ignore[operator]
+
+
+def _ids(length: int) -> Tensor:
+    return torch.arange(BATCH * length).reshape(BATCH, length) + 1
+
+
+def _cache(tensors: Sequence[Tensor]) -> Any:
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    for layer, (key, value) in enumerate(zip(tensors[::2], tensors[1::2], strict=True)):
+        cache.update(key, value, layer)
+    return cache
+
+
+def _tensors(cache: Any) -> tuple[Tensor, ...]:
+    """Key and value of each layer, in turns, each of shape (batch, heads, tokens, width)."""
+    return tuple(tensor for layer in cache.layers for tensor in (layer.keys, layer.values))
+
+
+def _named(prefix: str, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+    kinds = ("key", "value")
+    return {f"{prefix}_{kinds[place % 2]}.{place // 2}": tensor for place, tensor in enumerate(tensors)}
+
+
+def _renamed(past: Mapping[str, Tensor]) -> tuple[str, ...]:
+    return tuple(name.replace("past_", "present_", 1) for name in past)
+
+
+def _axes(tensors: Mapping[str, Tensor], tokens: str) -> dict[str, dict[int, str]]:
+    return {name: {0: "batch", 2: tokens} for name in tensors}

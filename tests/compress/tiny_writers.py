@@ -1,0 +1,145 @@
+"""Tiny language models that learn a rule in seconds: a GPT-2 that counts on, and a BART that answers each word with the next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+WORKLOAD = """
+import torch
+from torch import nn
+from transformers import BartConfig, BartForConditionalGeneration, GPT2Config, GPT2LMHeadModel
+
+from compress import BLEU, Perplexity, TensorBatches, Workload
+from compress.generation import Generation, Writing
+from compress.generation.transformers_parts import CausalLM, Seq2SeqLM, causal_parts, seq2seq_parts
+
+PADDING, END, START, WORDS = 0, 1, 2, 24
+
+
+def loss(logits, target):
+    return nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-100)
+
+
+def trained(model, batches, steps):
+    torch.set_num_threads(1)
+    optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
+    for step in range(steps):
+        for inputs, target in batches:
+            optimizer.zero_grad()
+            loss(model(**inputs), target).backward()
+            optimizer.step()
+    return model.eval()
+
+
+def counting(first, last):
+    # Sequences that go up by two steps in turns, around the circle of the words; no two are the same.
+    circle, order = WORDS - 3, torch.randperm((WORDS - 3) * 25, generator=torch.Generator().manual_seed(0))
+    number = order[first:last, None]
+    begin, one, two = number % circle, number // circle % 5 + 1, number // circle // 5 + 1
+    place = torch.arange(13)
+    tokens = 3 + (begin + (place + 1) // 2 * one + place // 2 * two) % circle
+    return {"input_ids": tokens[:, :-1].contiguous()}, tokens[:, 1:].contiguous()
+
+
+def gpt():
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=WORDS, n_positions=64, n_embd=32, n_layer=2, n_head=4, bos_token_id=START, eos_token_id=END,
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    )
+    train = TensorBatches(*counting(0, 384), batch_size=32, shuffle=True)
+    model = trained(CausalLM(GPT2LMHeadModel(config)), train, 12)
+    return Workload(
+        model=model,
+        example_inputs=counting(0, 2)[0],
+        dynamic_axes={"input_ids": {0: "batch", 1: "length"}},
+        train=train,
+        validation=TensorBatches(*counting(384, 424), batch_size=20),
+        evaluation=TensorBatches(*counting(424, 484), batch_size=20),
+        loss=loss,
+        metric=Perplexity(),
+        writing=Writing(causal_parts, Generation(end=END, padding=PADDING, new_tokens=6)),
+    )
+
+
+def answering(samples, seed):
+    # The answer to each word is the word after it; sources differ in length.
+    generator = torch.Generator().manual_seed(seed)
+    words = torch.randint(3, WORDS - 1, (samples, 5), generator=generator)
+    length = torch.randint(3, 6, (samples, 1), generator=generator)
+    mask = (torch.arange(5) < length).long()
+    source = torch.where(mask == 1, words, PADDING)
+    answer = torch.where(mask == 1, words + 1, END)
+    answer = torch.cat([answer, torch.full((samples, 1), END)], 1)
+    behind = torch.arange(6) > length
+    target = torch.where(behind, -100, answer)
+    given = torch.cat([torch.full((samples, 1), START), torch.where(behind, PADDING, answer)[:, :-1]], 1)
+    return {"input_ids": source, "attention_mask": mask, "decoder_input_ids": given}, target
+
+
+def decode(ids):
+    ids = ids[: ids.index(END)] if END in ids else ids
+    return " ".join(f"w{token}" for token in ids if token != PADDING)
+
+
+def prompts(samples, seed):
+    inputs, target = answering(samples, seed)
+    texts = tuple(decode([token for token in row if token >= 0]) for row in target.tolist())
+    source = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    return TensorBatches(source, torch.arange(samples), batch_size=20), texts
+
+
+def bart():
+    torch.manual_seed(0)
+    config = BartConfig(
+        vocab_size=WORDS, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64, max_position_embeddings=32, dropout=0.0,
+        pad_token_id=PADDING, eos_token_id=END, bos_token_id=START, decoder_start_token_id=START,
+        forced_eos_token_id=None, init_std=0.1,
+    )
+    train = TensorBatches(*answering(256, 1), batch_size=32, shuffle=True)
+    model = trained(Seq2SeqLM(BartForConditionalGeneration(config)), train, 40)
+    validation, first = prompts(20, 2)
+    evaluation, second = prompts(40, 3)
+    shifted = TensorBatches(evaluation.inputs, evaluation.target + len(first), batch_size=20)
+    axes = {name: {0: "batch", 1: "length"} for name in ("input_ids", "attention_mask")}
+    return Workload(
+        model=model,
+        example_inputs=answering(2, 0)[0],
+        dynamic_axes=axes | {"decoder_input_ids": {0: "batch", 1: "answer"}},
+        train=train,
+        validation=TensorBatches(*answering(40, 2), batch_size=20),
+        evaluation=TensorBatches(*answering(60, 3), batch_size=20),
+        loss=loss,
+        metric=Perplexity(),
+        writing=Writing(
+            seq2seq_parts,
+            Generation(end=END, padding=PADDING, start=START, new_tokens=8, beams=2),
+            BLEU(first + second, decode),
+            validation=validation,
+            evaluation=shifted,
+        ),
+    )
+"""
+
+RECIPE = """\
+name: writers
+seed: 0
+workload: writers.py:{which}
+steps:
+{steps}  - quantize: {{calibration_samples: 16, schemes: [{schemes}]}}
+targets: [{targets}]
+benchmark: {{batch_sizes: [1], threads: 1, seconds: 0.2, processes: 2, half_width: 0.5}}
+budget: {{}}
+"""
+
+
+PRUNE = "  - prune: {channels_removed: 0.4, multiple_of: 1, importance: fisher, repair_samples: 32}\n"
+
+
+def write_writer(folder: Path, which: str, targets: str, schemes: str, steps: str = "") -> Path:
+    """A folder with the workload and a recipe for one of its models; the recipe's path."""
+    (folder / "writers.py").write_text(WORKLOAD)
+    path = folder / "recipe.yaml"
+    path.write_text(RECIPE.format(which=which, targets=targets, schemes=schemes, steps=steps))
+    return path
