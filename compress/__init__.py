@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from benchmarks.preprocessing import ImagePreprocessing, TextPreprocessing
     from benchmarks.report import Report
     from compress.checkpoint import load_weights
+    from compress.padded import LengthBatches, trim
     from compress.pipeline import run
     from compress.workload import Batches, TensorBatches, Workload
     from export.errors import CompressError
@@ -41,6 +42,7 @@ _PLACES = {
     "EntityF1": "benchmarks.metrics",
     "F1": "benchmarks.metrics",
     "ImagePreprocessing": "benchmarks.preprocessing",
+    "LengthBatches": "compress.padded",
     "MeanIoU": "benchmarks.metrics",
     "MeanSquaredError": "benchmarks.metrics",
     "Metric": "benchmarks.metrics",
@@ -54,6 +56,7 @@ _PLACES = {
     "Workload": "compress.workload",
     "load_weights": "compress.checkpoint",
     "run": "compress.pipeline",
+    "trim": "compress.padded",
 }
 
 __all__ = [
@@ -66,6 +69,7 @@ __all__ = [
     "CompressError",
     "EntityF1",
     "ImagePreprocessing",
+    "LengthBatches",
     "MeanIoU",
     "MeanSquaredError",
     "Metric",
@@ -79,6 +83,7 @@ __all__ = [
     "__version__",
     "load_weights",
     "run",
+    "trim",
 ]
 
 

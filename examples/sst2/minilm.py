@@ -5,15 +5,12 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
+from compress.padded import encoded, mean_over_tokens
 from export.errors import InputError
-
-MASKED = -1e4
-"""Added to the scores of padding: far below any score, and still a number in FP16 (whose least is -65504)."""
 
 
 class SentenceClassifier(nn.Module):
@@ -32,18 +29,8 @@ class SentenceClassifier(nn.Module):
         self.classifier = nn.Linear(config.hidden_size, classes)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits, shape (batch, classes), from token ids and a mask (1 token, 0 padding), both int64 (batch, length).
-
-        The additive mask, shape (batch, 1, 1, length), is made here: the one that transformers builds depends on the
-        data, which does not export with a dynamic length.
-        """
-        real = attention_mask.to(self.classifier.weight.dtype)
-        hidden = self.bert(
-            input_ids=input_ids,
-            attention_mask=(1.0 - real)[:, None, None, :] * MASKED,
-            token_type_ids=torch.zeros_like(input_ids),
-        ).last_hidden_state
-        pooled = (hidden * real[:, :, None]).sum(dim=1) / real.sum(dim=1, keepdim=True)
+        """Logits, shape (batch, classes), from token ids and a mask (1 token, 0 padding), both int64 (batch, length)."""
+        pooled = mean_over_tokens(encoded(self.bert, input_ids, attention_mask), attention_mask)
         logits: Tensor = self.classifier(self.dropout(pooled))
         return logits
 

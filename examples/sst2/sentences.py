@@ -1,8 +1,8 @@
-"""SST-2 from a folder of TSV files: reading, tokenizing, and batches in which little is padding."""
+"""SST-2 from a folder of TSV files: reading, tokenizing, batching."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from compress.workload import Batch
+from compress.padded import LengthBatches
 from export.errors import InputError
 
 HEADER = "sentence\tlabel"
@@ -72,51 +72,6 @@ def load_tokenizer(path: Path) -> Tokenizer:
     if not path.is_file():
         raise InputError(f"examples/sst2: {path} is missing; it must be the tokenizer.json of MiniLM-L6")
     return Tokenizer.from_file(str(path))
-
-
-def trim(inputs: Mapping[str, Tensor], generator: torch.Generator | None = None) -> dict[str, Tensor]:
-    """Cut a batch at its longest sentence; padding stands at the end. As every Transform it takes a generator."""
-    length = int(inputs["attention_mask"].sum(dim=1).max())
-    return {name: tensor[:, :length] for name, tensor in inputs.items()}
-
-
-@dataclass(frozen=True)
-class LengthBatches:
-    """Batches of sentences of similar length, trimmed to the longest of each: a third of the tokens of random batches.
-
-    Shuffled, each pass draws a new order from torch's global generator, sorts it by length within pools of `pool`
-    batches, and shuffles the batches; otherwise the sentences are sorted by length. Every pass gives each sentence once.
-
-    Args:
-        inputs: `input_ids` and `attention_mask`, shape (samples, length), padded at the end.
-        target: one label a sample.
-    """
-
-    inputs: Mapping[str, Tensor]
-    target: Tensor
-    batch_size: int
-    shuffle: bool = False
-    pool: int = 50
-
-    @property
-    def samples(self) -> int:
-        return len(self.target)
-
-    def __len__(self) -> int:
-        return -(-self.samples // self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        for rows in self._shuffled() if self.shuffle else self._sorted(torch.arange(self.samples)):
-            yield trim({name: tensor[rows] for name, tensor in self.inputs.items()}), self.target[rows]
-
-    def _shuffled(self) -> list[Tensor]:
-        pools = torch.split(torch.randperm(self.samples), self.pool * self.batch_size)
-        batches = [rows for pool in pools for rows in self._sorted(pool)]
-        return [batches[index] for index in torch.randperm(len(batches)).tolist()]
-
-    def _sorted(self, rows: Tensor) -> list[Tensor]:
-        by_length = self.inputs["attention_mask"][rows].sum(dim=1).argsort(stable=True)
-        return list(torch.split(rows[by_length], self.batch_size))
 
 
 def read_batches(

@@ -17,12 +17,13 @@ from typing import Literal
 import torch
 from minilm import SentenceClassifier, load_pretrained, minilm, package_folder
 from safetensors.torch import save_file
-from sentences import LengthBatches, load_tokenizer, read_batches
+from sentences import load_tokenizer, read_batches
 from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.metrics import Accuracy
 from compress.evaluate import evaluate
+from compress.padded import LengthBatches
 from compress.training import Epoch, Schedule, Training, train
 from compress.workload import Batches
 from export.calling import call

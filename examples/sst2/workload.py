@@ -7,12 +7,13 @@ from pathlib import Path
 import torch
 from minilm import minilm, package_folder
 from safetensors import safe_open
-from sentences import LONGEST, encode, load_tokenizer, read_batches, trim
+from sentences import LONGEST, encode, load_tokenizer, read_batches
 from torch.nn import functional
 
 from benchmarks.metrics import Accuracy
 from benchmarks.preprocessing import TextPreprocessing
 from compress.checkpoint import load_weights
+from compress.padded import trim
 from compress.workload import TensorBatches, Workload
 from export.errors import InputError
 

@@ -1,4 +1,4 @@
-"""The SST-2 example: reading, batching, the classifier, the training script, messages. A tiny random BERT stands in."""
+"""The SST-2 example: reading, the classifier, the training script, messages. A tiny random BERT stands in."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from compress.padded import LengthBatches
 from export.errors import InputError
 from tests.examples.conftest import Load
 
@@ -89,40 +90,6 @@ def test_a_missing_package_says_how_to_install_it(load: Load, monkeypatch: pytes
         minilm.package_folder()
 
 
-@pytest.mark.parametrize("shuffle", [False, True])
-def test_every_pass_gives_each_sentence_once_trimmed_to_the_longest_of_its_batch(load: Load, shuffle: bool) -> None:
-    inputs = padded(LENGTHS)
-    batches = load("sst2", "sentences").LengthBatches(inputs, torch.arange(10), batch_size=3, shuffle=shuffle, pool=2)
-    given = list(batches)
-    assert len(given) == len(batches) == 4
-    assert sorted(int(label) for _, target in given for label in target) == list(range(10))
-    for batch, target in given:
-        assert batch["input_ids"].shape[1] == max(LENGTHS[int(label)] for label in target)
-        assert batch["input_ids"][:, 0].tolist() == (target + 1).tolist()
-
-
-def test_unshuffled_batches_go_from_short_to_long(load: Load) -> None:
-    batches = load("sst2", "sentences").LengthBatches(padded(LENGTHS), torch.arange(10), batch_size=4)
-    assert [batch["input_ids"].shape[1] for batch, _ in batches] == [5, 9, 12]
-
-
-def test_shuffled_batches_repeat_with_torchs_seed(load: Load) -> None:
-    batches = load("sst2", "sentences").LengthBatches(padded(LENGTHS), torch.arange(10), batch_size=3, shuffle=True)
-
-    def order(seed: int) -> list[int]:
-        torch.manual_seed(seed)
-        return [int(label) for _, target in batches for label in target]
-
-    assert order(1) == order(1)
-    assert len({tuple(order(seed)) for seed in range(5)}) > 1
-
-
-def test_padding_changes_nothing(classifier: nn.Module) -> None:
-    inputs = padded((4,))
-    longer = {name: nn.functional.pad(tensor, (0, 9)) for name, tensor in inputs.items()}
-    assert torch.allclose(classifier(**inputs), classifier(**longer), atol=1e-6)
-
-
 def test_logits_are_those_of_transformers_own_masking_and_mean_pooling(classifier: nn.Module) -> None:
     """Against BertModel given the two-dimensional mask, its tokens averaged one sentence at a time."""
     inputs = padded(LENGTHS)
@@ -135,7 +102,7 @@ def test_fine_tuning_learns_and_leaves_the_word_embeddings(classifier: Any, load
     """The label is whether a sentence is longer than 5 tokens."""
     train = load("sst2", "train")
     inputs, target = padded(LENGTHS), torch.tensor([int(length > 5) for length in LENGTHS])
-    batches = load("sst2", "sentences").LengthBatches(inputs, target, batch_size=5, shuffle=True)
+    batches = LengthBatches(inputs, target, batch_size=5, shuffle=True)
     words = classifier.bert.embeddings.word_embeddings.weight.clone()
 
     epochs = train.fine_tune(
