@@ -19,6 +19,7 @@ from export.clean import write_clean
 from export.errors import UnsupportedError
 from export.files import write_whole
 from export.model import OnnxModel, TensorSpec
+from export.recurrent import kept_whole, refuse_unwritten, simplify_recurrent
 from export.trace import DynamicAxes, quiet, rename, trace
 
 OPSET = 18
@@ -53,6 +54,8 @@ def to_onnx(
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
                 dim.dim_param = rename(dim.dim_param, traced.axis_names)
+    refuse_unwritten(traced.program, proto.graph)
+    simplify_recurrent(proto.graph)
     _name_weights(proto.graph)
     if (found := _default_opset(proto)) != opset:
         raise UnsupportedError(
@@ -91,7 +94,7 @@ def save_reference(
 
 def _convert(program: ExportedProgram, inputs: list[str], outputs: list[str], opset: int) -> onnx.ModelProto:
     try:
-        with quiet():
+        with quiet(), kept_whole():
             exported = torch.onnx.export(
                 program,
                 input_names=inputs,

@@ -19,6 +19,7 @@ from torch.export import Dim, ExportedProgram
 from export.calling import call
 from export.errors import InputError, UnsupportedError
 from export.model import Axis, TensorSpec
+from export.recurrent import kept_whole
 
 DynamicAxes = Mapping[str, Mapping[int, str]]
 """Input name -> axis -> axis name; axes of one name always have the same size."""
@@ -134,7 +135,7 @@ def _check_outputs(model: nn.Module, example_inputs: Mapping[str, Tensor], outpu
 def _export(model: nn.Module, example_inputs: Mapping[str, Tensor], dynamic_axes: DynamicAxes) -> ExportedProgram:
     dims = {name: dict.fromkeys(dynamic_axes.get(name, {}), Dim.DYNAMIC) for name in example_inputs}
     try:
-        with quiet(), redirect_stderr(io.StringIO()):  # it prints the graph of a failure there
+        with quiet(), kept_whole(), redirect_stderr(io.StringIO()):  # it prints the graph of a failure there
             return torch.export.export(_ByName(model), (dict(example_inputs),), dynamic_shapes=(dims,))
     except Exception as error:  # torch.export raises whatever the model's own code meets under tracing
         raise UnsupportedError(_explain(error, dynamic_axes)) from error
