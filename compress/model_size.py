@@ -20,7 +20,7 @@ class ModelSize:
 
     Args:
         parameters: numbers in the parameters; a tied parameter counts once.
-        macs: multiply-accumulates of convolutions, linear layers and attention on one sample. Normalisation,
+        macs: multiply-accumulates of convolutions, linear and recurrent layers and attention on one sample. Normalisation,
             activations and pooling are not counted, as in the published tables.
         size_bytes: of parameters and buffers in memory.
     """
@@ -48,7 +48,7 @@ def _macs(model: nn.Module, one_sample: Mapping[str, Tensor]) -> int:
     training = model.training
     model.eval()
     try:
-        with torch.no_grad(), countable_attention(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), countable(), FlopCounterMode(display=False) as counter:
             call(model, one_sample)
     finally:
         model.train(training)
@@ -56,13 +56,15 @@ def _macs(model: nn.Module, one_sample: Mapping[str, Tensor]) -> int:
 
 
 @contextmanager
-def countable_attention() -> Iterator[None]:
-    """Plain attention kernels: torch 2.13's counter takes the CPU's fused one, and the whole fused layer of
-    nn.TransformerEncoderLayer, for nothing."""
-    fused = torch.backends.mha.get_fastpath_enabled()
+def countable() -> Iterator[None]:
+    """Plain kernels: torch 2.13's counter takes the CPU's fused attention, the whole fused layer of
+    nn.TransformerEncoderLayer, and oneDNN's whole LSTM for nothing."""
+    fused, one_dnn = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
     torch.backends.mha.set_fastpath_enabled(False)
+    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
     try:
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+        torch.backends.mkldnn.enabled = one_dnn

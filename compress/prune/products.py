@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from compress.model_size import countable_attention
+from compress.model_size import countable
 from compress.prune.plan import named_tensors
 from export.calling import call
 from export.trace import evaluating
@@ -60,7 +60,7 @@ class Product:
 
 def products(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Product, ...]:
     """What one pass over `inputs` multiplies, in order; counted as `compress.model_size` counts."""
-    with evaluating(model), countable_attention(), _where(model) as stack, _Recorder(model, stack) as recorder:
+    with evaluating(model), countable(), _where(model) as stack, _Recorder(model, stack) as recorder:
         call(model, inputs)
     return tuple(recorder.found)
 

@@ -55,3 +55,12 @@ def test_torchs_own_encoder_layer_counts_its_products():
     projections, attention, feed_forward = 4 * width * width, 2 * length * width, 2 * width * inner
     assert size.macs == length * (projections + attention + feed_forward)
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_every_step_of_an_lstm_is_counted():
+    """In both directions four gates of 6 units, from 4 inputs and 6 units of the step before, at 7 steps; GRU has three gates."""
+    sequence = {"input": torch.zeros(2, 7, 4)}
+    lstm = nn.LSTM(4, 6, batch_first=True, bidirectional=True).eval()
+    assert measure_size(lstm, sequence).macs == 7 * 2 * 4 * 6 * (4 + 6)
+    assert measure_size(nn.GRU(4, 6, batch_first=True).eval(), sequence).macs == 7 * 3 * 6 * (4 + 6)
+    assert torch.backends.mkldnn.enabled == torch.backends.mkldnn.is_available()
