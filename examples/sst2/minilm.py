@@ -40,11 +40,17 @@ def minilm(classes: int = 2) -> SentenceClassifier:
     return SentenceClassifier(BertConfig.from_json_file(package_folder() / "config.json"), classes).eval()
 
 
-def load_pretrained(model: SentenceClassifier) -> None:
-    """Give the encoder the trained weights of the package; the classifier keeps its random ones."""
+def pretrained() -> SentenceClassifier:
+    """MiniLM-L6 with the encoder's trained weights of the package; the classifier has random ones.
+
+    The word embeddings are not to be trained: half of the parameters, of which a step would move almost none.
+    """
+    model = minilm()
     weights = load_file(package_folder() / "model.safetensors")
     unused = ("pooler.", "embeddings.position_ids")
     model.bert.load_state_dict({name: tensor for name, tensor in weights.items() if not name.startswith(unused)})
+    model.bert.embeddings.word_embeddings.weight.requires_grad_(False)
+    return model
 
 
 def package_folder() -> Path:

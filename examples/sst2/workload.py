@@ -1,13 +1,15 @@
-"""The SST-2 workload: a fine-tuned MiniLM-L6 that tells praise from blame in film reviews."""
+"""The SST-2 workloads: a fine-tuned MiniLM-L6, or a bidirectional LSTM, tells praise from blame in film reviews."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import lstm as lstm_network
+import minilm
 import torch
-from minilm import minilm, package_folder
 from safetensors import safe_open
 from sentences import LONGEST, encode, load_tokenizer, read_batches
+from torch import nn
 from torch.nn import functional
 
 from benchmarks.metrics import Accuracy
@@ -21,17 +23,26 @@ CALIBRATION = 512
 
 
 def sst2(*, data: str, weights: str, batch_size: int = 32) -> Workload:
-    """The workload of examples/sst2; relative paths start from the current directory.
+    """MiniLM-L6; relative paths start from the current directory.
 
     Args:
         data: folder with train.tsv, dev.tsv and test.tsv.
         weights: checkpoint written by train.py.
         batch_size: of training.
     """
-    path = _existing(Path(weights))
-    model = minilm()
+    return _workload(minilm.minilm(), "minilm", data, weights, batch_size)
+
+
+def lstm(*, data: str, weights: str, batch_size: int = 32) -> Workload:
+    """The same task for the bidirectional LSTM, whose weights `train.py --network lstm` makes; arguments as above."""
+    return _workload(lstm_network.lstm(), "lstm", data, weights, batch_size)
+
+
+def _workload(model: nn.Module, network: str, data: str, weights: str, batch_size: int) -> Workload:
+    path = _existing(Path(weights), network)
     load_weights(model, path)
-    tokenizer = load_tokenizer(package_folder() / "tokenizer.json")
+    vocabulary = minilm.package_folder() / "tokenizer.json"
+    tokenizer = load_tokenizer(vocabulary)
     train = read_batches(Path(data), "train", tokenizer, batch_size, shuffle=True)
     spread = torch.linspace(0, train.samples - 1, CALIBRATION).long()
     typical = {name: tensor[spread] for name, tensor in train.inputs.items()}
@@ -48,7 +59,7 @@ def sst2(*, data: str, weights: str, batch_size: int = 32) -> Workload:
         class_names=("negative", "positive"),
         baseline=_stated_accuracy(path),
         baseline_tolerance=0.002,
-        preprocessing=TextPreprocessing(str(package_folder() / "tokenizer.json"), longest=LONGEST),
+        preprocessing=TextPreprocessing(str(vocabulary), longest=LONGEST),
     )
 
 
@@ -61,10 +72,12 @@ def _stated_accuracy(weights: Path) -> float | None:
     return None if stated is None else float(stated)
 
 
-def _existing(weights: Path) -> Path:
+def _existing(weights: Path, network: str) -> Path:
     if not weights.is_file():
+        how = "" if network == "minilm" else f" --network {network}"
         raise InputError(
-            f"examples/sst2: {weights} is missing; it must be a fine-tuned MiniLM-L6. Make it with: "
-            f"python examples/sst2/train.py --data FOLDER --out {weights}; then name it with --set arguments.weights=FILE"
+            f"examples/sst2: {weights} is missing; it must be a network that train.py trained. Make it with: "
+            f"python examples/sst2/train.py --data FOLDER --out {weights}{how}; then name it with "
+            "--set arguments.weights=FILE"
         )
     return weights

@@ -1,4 +1,4 @@
-"""The SST-2 example: reading, the classifier, the training script, messages. A tiny random BERT stands in."""
+"""The SST-2 example: reading, the classifiers, the training script, messages. A tiny random BERT stands in."""
 
 from __future__ import annotations
 
@@ -74,9 +74,11 @@ def test_a_missing_folder_says_what_it_should_hold(load: Load, tmp_path: Path) -
         load("sst2", "sentences").read_split(tmp_path / "gone", "train")
 
 
-def test_missing_weights_say_how_to_make_them(load: Load, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"gone\.safetensors is missing; .* python examples/sst2/train\.py --data"):
-        load("sst2", "workload").sst2(data=str(tmp_path), weights=str(tmp_path / "gone.safetensors"))
+@pytest.mark.parametrize(("function", "how"), [("sst2", ""), ("lstm", r" --network lstm")])
+def test_missing_weights_say_how_to_make_them(load: Load, tmp_path: Path, function: str, how: str) -> None:
+    sentence = rf"gone\.safetensors is missing; .* python examples/sst2/train\.py --data FOLDER --out \S+{how};"
+    with pytest.raises(InputError, match=sentence):
+        getattr(load("sst2", "workload"), function)(data=str(tmp_path), weights=str(tmp_path / "gone.safetensors"))
 
 
 def test_a_missing_package_says_how_to_install_it(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,8 +100,9 @@ def test_logits_are_those_of_transformers_own_masking_and_mean_pooling(classifie
     assert torch.allclose(classifier(**inputs), classifier.classifier(pooled), atol=1e-6)
 
 
-def test_fine_tuning_learns_and_leaves_the_word_embeddings(classifier: Any, load: Load, tmp_path: Path) -> None:
+def test_fine_tuning_learns_and_leaves_what_is_not_to_be_trained(classifier: Any, load: Load, tmp_path: Path) -> None:
     """The label is whether a sentence is longer than 5 tokens."""
+    classifier.bert.embeddings.word_embeddings.weight.requires_grad_(False)
     train = load("sst2", "train")
     inputs, target = padded(LENGTHS), torch.tensor([int(length > 5) for length in LENGTHS])
     batches = LengthBatches(inputs, target, batch_size=5, shuffle=True)
