@@ -134,9 +134,11 @@ def _check_outputs(model: nn.Module, example_inputs: Mapping[str, Tensor], outpu
 
 def _export(model: nn.Module, example_inputs: Mapping[str, Tensor], dynamic_axes: DynamicAxes) -> ExportedProgram:
     dims = {name: dict.fromkeys(dynamic_axes.get(name, {}), Dim.DYNAMIC) for name in example_inputs}
+    # Of a view (a batch cut at its longest text) torch 2.13 guards the strides too, and cannot convert the guards.
+    example = {name: tensor.contiguous() for name, tensor in example_inputs.items()}
     try:
         with quiet(), kept_whole(), redirect_stderr(io.StringIO()):  # it prints the graph of a failure there
-            return torch.export.export(_ByName(model), (dict(example_inputs),), dynamic_shapes=(dims,))
+            return torch.export.export(_ByName(model), (example,), dynamic_shapes=(dims,))
     except Exception as error:  # torch.export raises whatever the model's own code meets under tracing
         raise UnsupportedError(_explain(error, dynamic_axes)) from error
 

@@ -52,6 +52,13 @@ def test_the_same_model_gives_the_same_bytes(convolution: OnnxModel, tmp_path: P
     assert again.path.read_bytes() == convolution.path.read_bytes()
 
 
+def test_an_example_cut_out_of_a_larger_batch_serves_as_well(tmp_path: Path) -> None:
+    cut = {name: tensor[:, :5] for name, tensor in TEXT.items()}
+    assert not any(tensor.is_contiguous() for tensor in cut.values())
+    exported = to_onnx(models.Attention(), cut, TEXT_AXES, ["logits"], tmp_path / "model.onnx")
+    assert [spec.shape for spec in exported.inputs] == [("batch", "length")] * 2
+
+
 def test_keyword_model_with_two_dynamic_axes_runs_at_other_sizes(tmp_path: Path) -> None:
     model = models.Attention().train()
     exported = to_onnx(model, TEXT, TEXT_AXES, ["logits"], tmp_path / "model.onnx")
