@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from compress.read_tensors import read_torch
 from compress.training.channels_last import has_filters, images_last, order
+from compress.training.float_attention import FloatAttention
 from compress.training.mixup import mixed
 from compress.training.processes import ALONE, Processes
 from compress.training.reuse_memory import memory_reused
@@ -195,16 +196,26 @@ def _learn(training: Training, loss: Loss, work: _Work) -> float:
 def _backward(training: Training, loss: Loss, batches: Sequence[Batch]) -> float:
     """Leave this process's part of the mean loss's gradient in the parameters; its part of the mean loss."""
     samples, mean = sum(len(target) for _, target in batches), 0.0
-    kind, bf16 = training.processes.device.type, training.precision == "bf16"
     channels_last = has_filters(training.model)
     for batch in batches:
         (inputs, target), share = training.processes.share(batch)
         weight = share * len(batch[1]) / samples
-        with torch.autocast(kind, torch.bfloat16, enabled=bf16):
+        with _arithmetic(training):
             value = loss(images_last(inputs) if channels_last else inputs, target) * weight
         value.backward()  # type: ignore[no-untyped-call]
         mean += value.item()
     return mean
+
+
+@contextmanager
+def _arithmetic(training: Training) -> Iterator[None]:
+    """The training's precision, where a forward pass takes place."""
+    kind, bf16 = training.processes.device.type, training.precision == "bf16"
+    with ExitStack() as both:
+        both.enter_context(torch.autocast(kind, torch.bfloat16, enabled=bf16))
+        if bf16 and kind == "cpu":
+            both.enter_context(FloatAttention())
+        yield
 
 
 def _sum_over_processes(training: Training, loss: float) -> float:
