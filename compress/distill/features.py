@@ -78,11 +78,15 @@ def block_places(student: nn.Module, teacher: nn.Module, example_inputs: Mapping
 def every_block(student: nn.Module, teacher: nn.Module, example_inputs: Mapping[str, Tensor]) -> tuple[Place, ...]:
     """Every block of the teacher that the student still has under the same path; one that pruning skipped is none.
 
+    A plain chain of layers, as in VGG, has no blocks: each convolution and linear layer but the last is one then.
+
     Raises:
         UnsupportedError: if there is no such block, as with a student of its own making.
     """
     present = dict(student.named_modules())
-    paths = [path for path in _blocks(teacher) if path in present and not isinstance(present[path], Skip)]
+    paths = [
+        path for path in _blocks(teacher) or _layers(teacher) if path in present and not isinstance(present[path], Skip)
+    ]
     mine, taught = (_shapes(model, example_inputs, paths) for model in (student, teacher))
     places = tuple(
         Place(path, path, mine[path], shape)

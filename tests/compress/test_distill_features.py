@@ -139,6 +139,18 @@ def test_every_block_that_pruning_left_is_compared() -> None:
     assert len(student.places) == 5
 
 
+def test_every_layer_of_a_plain_chain_is_compared() -> None:
+    """But not the last, which gives the logits; a layer that pruning narrowed gets a projection."""
+
+    def chain(width: int) -> nn.Module:
+        convolutions = nn.Conv2d(3, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(width, 8, 3, padding=1)
+        return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(8 * 16, 6), nn.ReLU(), nn.Linear(6, 2))
+
+    found = every_block(chain(5), chain(8), IMAGES)
+    assert [(place.student, place.widths) for place in found] == [("0", (5, 8)), ("3", (8, 8)), ("5", (6, 6))]
+    assert [len(list(place.projection().parameters())) for place in found] == [1, 0, 0]
+
+
 def images_workload(**fields: Any) -> Any:
     x = torch.randn(32, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     target = (x.mean((1, 2, 3)) > 0).long()
