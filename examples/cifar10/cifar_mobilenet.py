@@ -9,14 +9,18 @@ STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 3, 2), (6, 96, 1,
 
 
 class CifarMobileNet(nn.Module):
-    """Logits of shape (batch, 10) from images of shape (batch, 3, 32, 32)."""
+    """Logits of shape (batch, 10) from images of shape (batch, 3, 32, 32).
 
-    def __init__(self) -> None:
+    Args:
+        stages: expansion, channels, blocks and first stride of each stage.
+    """
+
+    def __init__(self, stages: tuple[tuple[int, int, int, int], ...] = STAGES) -> None:
         super().__init__()
         self.stem = _convolution(3, 16, kernel=3)
         blocks: list[nn.Module] = []
         inputs = 16
-        for expansion, channels, count, stride in STAGES:
+        for expansion, channels, count, stride in stages:
             for place in range(count):
                 blocks.append(InvertedResidual(inputs, channels, expansion, stride if place == 0 else 1))
                 inputs = channels

@@ -1,4 +1,4 @@
-"""The CIFAR-10 workloads: published ResNet-20 and ResNet-56 weights, and a small MobileNetV2, on a folder of images."""
+"""The CIFAR-10 workloads: published ResNet-20 and ResNet-56 weights, and the networks of train.py, on a folder of images."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 from cifar_images import MEAN, SIDE, STD, augment, normalise, read_images
-from cifar_mobilenet import CifarMobileNet
 from cifar_resnet import CifarResNet
+from networks import NETWORKS
 from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
@@ -43,21 +43,24 @@ def resnet(*, data: str, weights: str, depth: int = 56, batch_size: int = 128) -
     )
 
 
-def mobilenet(*, data: str, weights: str, batch_size: int = 128) -> Workload:
-    """The same task for the small MobileNetV2, whose weights train_mobilenet.py makes.
+def trained(*, network: str, data: str, weights: str, batch_size: int = 128) -> Workload:
+    """The same task for a network that train.py has trained.
 
     Args:
+        network: bottleneck, inception, mobilenet, vgg or vit.
         data: folder with the sheets of CIFAR-10.
-        weights: checkpoint written by train_mobilenet.py.
+        weights: checkpoint written by train.py; the accuracy that it states is held to.
         batch_size: of training.
     """
+    if network not in NETWORKS:
+        raise InputError(f"examples/cifar10: network must be one of {', '.join(NETWORKS)}, found '{network}'")
     path = Path(weights)
     if not path.is_file():
         raise InputError(
-            f"examples/cifar10: {path} is missing; make it with: python examples/cifar10/train_mobilenet.py "
+            f"examples/cifar10: {path} is missing; make it with: python examples/cifar10/train.py --network {network} "
             f"--data FOLDER --out {path}; then name it with --set arguments.weights=FILE"
         )
-    model = CifarMobileNet()
+    model = NETWORKS[network]()
     load_weights(model, path)
     with safe_open(path, framework="pt") as file:
         stated = (file.metadata() or {}).get("test_accuracy")

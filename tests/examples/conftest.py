@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -16,8 +16,11 @@ Load = Callable[[str, str], ModuleType]
 
 
 @pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch) -> Load:
-    """load("digits", "workload") is examples/digits/workload.py, under a name that other examples do not use."""
+def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
+    """load("digits", "workload") is examples/digits/workload.py, under a name that other examples do not use.
+
+    What it imports from beside it goes after the test, for another example may have a namesake.
+    """
 
     def load(example: str, module: str) -> ModuleType:
         name = f"{example}_{module}"
@@ -31,4 +34,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Load:
         spec.loader.exec_module(loaded)
         return loaded
 
-    return load
+    yield load
+    for name, module in list(sys.modules.items()):
+        if EXAMPLES in Path(getattr(module, "__file__", None) or "-").parents:
+            del sys.modules[name]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +15,8 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.metrics import Accuracy
+from compress.evaluate import evaluate
 from export.errors import InputError
 from tests.examples.conftest import Load
 
@@ -45,9 +51,120 @@ def test_the_small_mobilenet_is_depthwise_and_has_shortcuts_where_shapes_agree(l
     assert network.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 
-def test_missing_mobilenet_weights_say_how_they_are_made(load: Load, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"gone is missing; make it with: python examples/cifar10/train_mobilenet\.py"):
-        load("cifar10", "workload").mobilenet(data=str(tmp_path), weights=str(tmp_path / "gone"))
+def test_missing_weights_of_a_trained_network_say_how_they_are_made(load: Load, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError,
+        match=r"gone is missing; make it with: python examples/cifar10/train\.py --network vgg --data FOLDER",
+    ):
+        load("cifar10", "workload").trained(network="vgg", data=str(tmp_path), weights=str(tmp_path / "gone"))
+
+
+def test_an_unknown_network_is_refused(load: Load, tmp_path: Path) -> None:
+    known = "network must be one of bottleneck, inception, mobilenet, vgg, vit, found 'alexnet'"
+    with pytest.raises(InputError, match=known):
+        load("cifar10", "workload").trained(network="alexnet", data=str(tmp_path), weights="any")
+
+
+def test_the_bottleneck_resnet_has_a_projection_where_a_stage_begins(load: Load) -> None:
+    """Parameters from the shapes: convolutions without bias, two for each channel of a batch norm, the linear layer."""
+    network = load("cifar10", "cifar_resnet").CifarBottleneckResNet(29)
+    expected, inputs = 27 * 16 + 2 * 16, 16
+    for inner in (16, 32, 64):
+        for place in range(3):
+            outputs = 4 * inner
+            expected += inputs * inner + 9 * inner**2 + inner * outputs + 2 * (2 * inner + outputs)
+            expected += (inputs + 2) * outputs if place == 0 else 0
+            inputs = outputs
+    assert sum(parameter.numel() for parameter in network.parameters()) == expected + 256 * 10 + 10
+    with pytest.raises(ValueError, match=r"depth must be 9n \+ 2 .*, found 20\d"):
+        load("cifar10", "cifar_resnet").CifarBottleneckResNet(201)
+
+
+def test_an_inception_module_has_the_proportions_of_googlenets_3a(load: Load) -> None:
+    """Table 1 of arXiv:1409.4842: 192 inputs, 64, 96 -> 128, 16 -> 32, pool -> 32; here the 5x5 is two 3x3 of 32."""
+    module = load("cifar10", "cifar_inception").Inception(192, 16)
+    found = [(each.in_channels, each.out_channels) for each in module.modules() if isinstance(each, nn.Conv2d)]
+    assert found == [(192, 64), (192, 96), (96, 128), (192, 16), (16, 32), (32, 32), (192, 32)]
+    assert module.eval()(torch.zeros(1, 192, 8, 8)).shape == (1, 256, 8, 8)
+
+
+def test_vgg_has_the_convolutions_of_column_a_and_flattens_2x2_places(load: Load) -> None:
+    """Table 1 of arXiv:1409.1556: 64, 128, 256, 256, 512, 512, 512, 512; here 48 for 64."""
+    network = load("cifar10", "cifar_vgg").CifarVgg()
+    widths = [each.out_channels for each in network.features if isinstance(each, nn.Conv2d)]
+    assert widths == [wide * 48 // 64 for wide in (64, 128, 256, 256, 512, 512, 512, 512)]
+    assert network.classifier[1].in_features == 384 * 2 * 2
+    assert network.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_attention_of_the_vision_transformer_is_that_of_torch(load: Load) -> None:
+    """Against nn.MultiheadAttention with the same weights."""
+    torch.manual_seed(0)
+    own = load("cifar10", "cifar_vit").Attention(32, 8)
+    other = nn.MultiheadAttention(32, 4, batch_first=True)
+    with torch.no_grad():
+        other.in_proj_weight.copy_(torch.cat([each.weight for each in (own.query, own.key, own.value)]))
+        other.in_proj_bias.copy_(torch.cat([each.bias for each in (own.query, own.key, own.value)]))
+        other.out_proj.load_state_dict(own.out.state_dict())
+    tokens = torch.randn(2, 5, 32)
+    torch.testing.assert_close(own(tokens), other(tokens, tokens, tokens)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_vision_transformer_makes_a_token_of_every_patch(load: Load) -> None:
+    """A changed pixel in the last corner changes the last token first: tokens are in reading order, 8 in a row."""
+    network = load("cifar10", "cifar_vit").CifarVit(width=32, depth=1, head_width=8).eval()
+    image = torch.zeros(1, 3, 32, 32)
+    corner = image.clone()
+    corner[..., 31, 31] = 5.0
+    moved = (network.stem(corner) - network.stem(image)).flatten(2).abs().sum(1)[0]
+    assert moved.shape == (64,) and moved.argmax() == 63 and moved[:48].max() == 0
+
+
+def test_a_course_is_the_networks_own_but_for_what_the_command_says(
+    load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    train = load("cifar10", "train")
+    assert train.COURSES.keys() == train.NETWORKS.keys()
+
+    def chosen(*words: str, features: frozenset[str]) -> Any:
+        monkeypatch.setattr("sys.argv", ["train.py", "--data", "folder", "--out", "file", "--network", *words])
+        monkeypatch.setattr(train, "instruction_sets", lambda: features)
+        return train.chosen(train._options())
+
+    plain, bf16 = frozenset({"avx2"}), frozenset({"bf16"})
+    assert chosen("vit", features=bf16) == train.COURSES["vit"]
+    assert chosen("vit", features=plain).precision == "fp32"
+    assert chosen("mobilenet", features=bf16).precision == "fp32"
+    asked = chosen("vgg", "--epochs", "3", "--learning-rate", "0.2", "--precision", "bf16", features=plain)
+    assert (asked.epochs, asked.learning_rate, asked.precision, asked.optimizer) == (3, 0.2, "bf16", "sgd")
+
+
+def test_what_is_trained_is_what_a_run_starts_from(
+    load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The whole command on 120 made-up images, dark and bright ones; then the workload on its checkpoint."""
+    train, workload = load("cifar10", "train"), load("cifar10", "workload")
+    tiny = partial(load("cifar10", "cifar_vgg").CifarVgg, 8, ((1,), (2,)))
+
+    def read_images(folder: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = torch.arange(2).repeat_interleave(60)
+        return (100 * labels.reshape(-1, 1, 1, 1).expand(-1, 3, 32, 32) + 70).to(torch.uint8), labels
+
+    for module in (train, workload, sys.modules["workload"]):
+        monkeypatch.setattr(module, "read_images", read_images)
+        if hasattr(module, "NETWORKS"):
+            monkeypatch.setattr(module, "NETWORKS", {"vgg": tiny})
+    out = tmp_path / "vgg.safetensors"
+    words = ["--network", "vgg", "--data", "any", "--out", str(out), "--epochs", "4", "--threads", "1"]
+    monkeypatch.setattr("sys.argv", ["train.py", *words, "--batch-size", "12", "--precision", "fp32"])
+    train.main()
+    printed = capsys.readouterr().out
+    assert re.search(r"trained in \d+ s, \d+ images/s, fp32\nvalidation [01]\.\d{4}  test [01]\.\d{4}\nwrote ", printed)
+
+    made = workload.trained(network="vgg", data="any", weights=str(out))
+    rows = evaluate(made.model, made.evaluation, Accuracy())
+    assert Accuracy().value(rows) == pytest.approx(made.baseline, abs=1e-6) and made.baseline > 0.9
+    assert not out.with_suffix(".resume").exists()
 
 
 def test_a_depth_that_is_no_resnet_is_refused(load: Load) -> None:
