@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from targets.base import FP32, Arrays, Engine, LayerTime, Needs, Profile, Scheme, Session, Target
-from targets.generation import GenerationSession
 from targets.registry import Registry, class_at
 
 TARGETS: dict[str, str] = {
@@ -55,6 +54,8 @@ def _parts(engine: Engine) -> Mapping[str, Engine]:
 def _joined(engine: Engine, sessions: Mapping[str, Session]) -> Session:
     if engine.generation is None:
         return sessions[""]
+    from targets.generation import GenerationSession
+
     return GenerationSession(sessions, engine.parts["decoder"].inputs, engine.generation)
 
 

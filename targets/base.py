@@ -15,10 +15,11 @@ import numpy as np
 
 from export.bundle.manifest import Runtime
 from export.model import OnnxModel, TensorSpec
-from targets.generation import Generation
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from targets.generation import Generation
 
 Arrays = dict[str, np.ndarray]
 
@@ -144,8 +145,7 @@ class Engine:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], folder: Path) -> Self:
-        generation = value.get("generation")
-        return cls(
+        plain = cls(
             target=value["target"],
             scheme=value["scheme"],
             path=folder / value["path"],
@@ -156,9 +156,13 @@ class Engine:
             operators=value["operators"],
             settings=value["settings"],
             facts=value.get("facts", {}),
-            parts={name: cls.from_json(part, folder) for name, part in value.get("parts", {}).items()},
-            generation=None if generation is None else Generation.from_json(generation),
         )
+        if "generation" not in value:
+            return plain
+        from targets.generation import Generation  # a device's runner goes without: no bundle holds several parts yet
+
+        parts = {name: cls.from_json(part, folder) for name, part in value["parts"].items()}
+        return replace(plain, parts=parts, generation=Generation.from_json(value["generation"]))
 
 
 @dataclass(frozen=True)
