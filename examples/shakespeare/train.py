@@ -1,4 +1,4 @@
-"""Train a small GPT-2 on a text from nothing: a quarter of an hour on two cores.
+"""Train a small GPT-2 on a text from nothing: about 20 minutes on two cores with BF16, a minute an epoch.
 
     python examples/shakespeare/train.py --data input.txt --out gpt-shakespeare.safetensors
 
