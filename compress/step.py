@@ -15,6 +15,7 @@ from targets import FP32, Profile, Scheme, Target
 from targets.registry import Registry
 
 STEPS: dict[str, str] = {
+    "vocabulary": "compress.vocabulary:Vocabulary",
     "prune": "compress.prune:Prune",
     "distill": "compress.distill:Distill",
     "quantize": "compress.quantize:Quantize",

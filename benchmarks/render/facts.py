@@ -13,6 +13,8 @@ MAX_LINES = 500
 
 _TITLES = {
     "layers": "Channels of each layer",
+    "embeddings": "Tables of tokens",
+    "validation_tokens_that_share_a_row": "share of validation tokens without a row of their own",
     "left_alone": "Left alone, and why",
     "epochs": "Training, epoch by epoch",
     "exactness": "largest difference to the same network with zeroed channels",

@@ -58,7 +58,7 @@ BAD = [
     ("prune: {macs_ratio: 2.0}", "prune: {macs_ratio: two}", r"recipe.yaml:6: steps\[0\].prune.macs_ratio: .*found 'two'"),
     ("prune: {macs_ratio: 2.0}", "prune: {macs_ratio: 0.5}", r"recipe.yaml:6: steps\[0\].prune: .*0.5"),
     ("prune: {macs", "prnue: {macs", r"recipe.yaml:6: steps\[0\]: unknown 'prnue'; known: .*Did you mean 'prune'\?"),
-    ("  - prune: {macs_ratio: 2.0}", "  - [prune]", r"recipe.yaml:6: steps\[0\]: expected one of prune, distill, quantize"),
+    ("  - prune: {macs_ratio: 2.0}", "  - [prune]", r"recipe.yaml:6: steps\[0\]: expected one of vocabulary, prune, distill, quantize"),
     ("epochs: 2", "epochs: 2.5", r"recipe.yaml:7: steps\[1\].distill.epochs: .*found 2.5"),
     ("epochs: 2", "epochs: true", r"recipe.yaml:7: steps\[1\].distill.epochs: .*found True"),
     ("calibration_samples: 200", "calibration_samples: 0", r"recipe.yaml:8: steps\[2\].quantize: calibration_samples.*found 0"),
