@@ -1,4 +1,4 @@
-"""The digits workload: scikit-learn's handwritten digits on a small ResNet. Nothing to download, trained weights beside.
+"""The digits workload: scikit-learn's handwritten digits on one of three small networks. Nothing to download, trained weights beside.
 
 The 1,797 images are in the order in which they were collected, writer after writer, and are split in that order, so
 that most of the test digits are by hands the model never saw: 900 to train on, 297 for every choice, 600 to test.
@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 
 import torch
-from digits_model import DigitsNet
+from digits_model import NETWORKS
 from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional
@@ -21,20 +21,26 @@ from compress.checkpoint import load_weights
 from compress.workload import TensorBatches, Workload
 from export.errors import InputError
 
-BASELINE = 0.9883
+CHECKPOINTS = {"resnet": "digits.safetensors", "cnn": "cnn.safetensors", "mlp": "mlp.safetensors"}
+BASELINES = {"resnet": 0.9883, "cnn": 0.985, "mlp": 0.9467}
+"""Test accuracy of these checkpoints."""
+
 TRAIN, VALIDATION = 900, 297
 CALIBRATION = 300
 
 
-def digits(*, checkpoint: str = "digits.safetensors", batch_size: int = 64) -> Workload:
+def digits(*, network: str = "resnet", checkpoint: str | None = None, batch_size: int = 64) -> Workload:
     """The workload of examples/digits.
 
     Args:
-        checkpoint: weights of DigitsNet; a relative path starts from this folder.
+        network: resnet, cnn or mlp.
+        checkpoint: its weights; a relative path starts from this folder. None takes those that lie beside.
         batch_size: of training.
     """
-    model = DigitsNet()
-    load_weights(model, _existing(Path(__file__).parent / checkpoint))
+    if network not in NETWORKS:
+        raise InputError(f"examples/digits: network must be one of {', '.join(NETWORKS)}, found '{network}'")
+    model = NETWORKS[network]()
+    load_weights(model, _existing(Path(__file__).parent / (checkpoint or CHECKPOINTS[network]), network))
     train, validation, test = digit_splits(batch_size)
     return Workload(
         model=model.eval(),
@@ -47,7 +53,7 @@ def digits(*, checkpoint: str = "digits.safetensors", batch_size: int = 64) -> W
         loss=functional.cross_entropy,
         metric=Accuracy(),
         class_names=tuple("0123456789"),
-        baseline=BASELINE,
+        baseline=BASELINES[network],
         baseline_tolerance=0.002,
         preprocessing=ImagePreprocessing("image", size=(32, 32), channels="L"),
         licence="Apache-2.0 (weights); the digits are UCI's, CC BY 4.0",
@@ -80,10 +86,10 @@ def jitter(inputs: dict[str, Tensor], generator: torch.Generator) -> dict[str, T
     return {"image": functional.grid_sample(image, grid, align_corners=False)}
 
 
-def _existing(checkpoint: Path) -> Path:
+def _existing(checkpoint: Path, network: str) -> Path:
     if not checkpoint.is_file():
         raise InputError(
-            f"examples/digits: {checkpoint} is missing; it must hold the weights of DigitsNet. "
-            f"Make it with: python examples/digits/train.py --out {checkpoint}"
+            f"examples/digits: {checkpoint} is missing; it must hold the weights of the network '{network}'. "
+            f"Make it with: python examples/digits/train.py --network {network} --out {checkpoint}"
         )
     return checkpoint

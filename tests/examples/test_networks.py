@@ -70,6 +70,21 @@ def vit(before: Any, after: Any) -> None:
     assert after.positions.shape == (1, 64, 32)
 
 
+def cnn(before: Any, after: Any) -> None:
+    """Channels of both convolutions, the latter with the columns that read its 4x4 places, and neurons behind them."""
+    first, second = after.features[0], after.features[3]
+    assert first.out_channels == second.in_channels < 4 and second.out_channels < 8
+    assert after.classifier[1].in_features == 16 * second.out_channels
+    assert after.classifier[1].out_features == after.classifier[3].in_features < 12
+
+
+def mlp(before: Any, after: Any) -> None:
+    """Neurons of both hidden layers; no input is lost."""
+    first, second, last = (each for each in after.layers if isinstance(each, nn.Linear))
+    assert first.in_features == 256 and first.out_features == second.in_features < 24
+    assert second.out_features == last.in_features < 16
+
+
 @dataclass(frozen=True)
 class Family:
     """One network of an example.
@@ -125,9 +140,17 @@ FAMILIES = {
         ("layers.0", "layers.1"),
         vit,
     ),
+    "cnn": Family(
+        ("digits", "digits_model", "DigitsCnn"), {"width": 4}, 3.0, ("features.0", "features.3", "classifier.1"), cnn
+    ),
+    "mlp": Family(("digits", "digits_model", "DigitsMlp"), {"width": 16}, 2.0, ("layers.2", "layers.4"), mlp),
 }
 
-IMAGES = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+CHANNELS = {"cifar10": 3, "digits": 1}
+
+
+def images(example: str) -> torch.Tensor:
+    return torch.randn(8, CHANNELS[example], 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 def made(family: Family, load: Load) -> nn.Module:
@@ -144,11 +167,11 @@ def made(family: Family, load: Load) -> nn.Module:
     return network
 
 
-def context_of(model: nn.Module, folder: Path) -> StepContext:
-    batches = TensorBatches({"image": IMAGES}, torch.arange(len(IMAGES)), batch_size=4)
+def context_of(model: nn.Module, image: torch.Tensor, folder: Path) -> StepContext:
+    batches = TensorBatches({"image": image}, torch.arange(len(image)), batch_size=4)
     workload = Workload(
         model=model,
-        example_inputs={"image": IMAGES[:2]},
+        example_inputs={"image": image[:2]},
         dynamic_axes={"image": {0: "batch"}},
         train=batches,
         evaluation=batches,
@@ -162,8 +185,8 @@ def context_of(model: nn.Module, folder: Path) -> StepContext:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_whole_way(name: str, load: Load, tmp_path: Path) -> None:
     family = FAMILIES[name]
-    original = made(family, load)
-    context = context_of(original, tmp_path)
+    original, image = made(family, load), images(family.where[0])
+    context = context_of(original, image, tmp_path)
     workload = context.workload
 
     step = Prune(macs_ratio=family.macs_ratio, multiple_of=1, max_removed=0.5, repair_samples=8)
@@ -179,9 +202,9 @@ def test_the_whole_way(name: str, load: Load, tmp_path: Path) -> None:
     exported = to_onnx(taught, workload.example_inputs, workload.dynamic_axes, ("logits",), tmp_path / "float.onnx", 18)
     assert check_parity(taught, exported, workload.example_inputs, workload.dynamic_axes).passed
     scheme = next(each for each in OnnxRuntimeMobile().schemes(exported) if each.mode == "static")
-    quantized = quantize_model(exported, [{"image": IMAGES.numpy()}], scheme, tmp_path / "int8.onnx")
+    quantized = quantize_model(exported, [{"image": image.numpy()}], scheme, tmp_path / "int8.onnx")
     float_answer, int8_answer = (
-        onnxruntime.InferenceSession(model.path).run(None, {"image": IMAGES.numpy()})[0]
+        onnxruntime.InferenceSession(model.path).run(None, {"image": image.numpy()})[0]
         for model in (exported, quantized)
     )
     assert 0 < np.abs(int8_answer - float_answer).max() < 0.1 * np.abs(float_answer).max()
