@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -48,12 +49,26 @@ def load_weights(model: nn.Module, path: Path | str) -> None:
     model.load_state_dict(tensors, strict=False)  # strictness is _check_fit, which knows tied tensors
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write all parameters and buffers as safetensors, whole; tensors that share memory are written once."""
+def save_weights(model: nn.Module, path: Path, figures: Mapping[str, float] | None = None) -> None:
+    """Write all parameters and buffers as safetensors, whole; tensors that share memory are written once.
+
+    Args:
+        figures: what is known of these weights ({"test_accuracy": 0.9025}), kept in the file for `stated`.
+    """
     state = model.state_dict()
     kept = {names[0] for names in _tied(state)}
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items() if name in kept}
-    write_whole(path, safetensors.torch.save(tensors))
+    notes = {name: f"{value:.6f}" for name, value in (figures or {}).items()}
+    write_whole(path, safetensors.torch.save(tensors, metadata=notes or None))
+
+
+def stated(path: Path, figure: str) -> float | None:
+    """A figure that `save_weights` kept beside the weights; None for weights that come from elsewhere."""
+    if path.suffix != ".safetensors":
+        return None
+    with safetensors.safe_open(path, framework="pt") as file:
+        found = (file.metadata() or {}).get(figure)
+    return None if found is None else float(found)
 
 
 def weights_hash(model: nn.Module) -> str:

@@ -5,8 +5,9 @@ A mask says which tokens are real (1) and which padding (0); padding stands at t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +15,30 @@ from torch import Tensor, nn
 from compress.workload import Batch
 from export.errors import InputError
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 MASK = "attention_mask"
 """What transformers calls the input that marks real tokens."""
 
 MASKED = -1e4
 """Added to the scores of padding: far below any score, and still a number in FP16 (whose least is -65504)."""
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[str], longest: int) -> dict[str, Tensor]:
+    """Token ids and mask (1 token, 0 padding), int64, shape (texts, tokens of the longest text).
+
+    Args:
+        tokenizer: of the package `tokenizers`.
+        longest: tokens of a text, special ones included; a longer one is cut there.
+    """
+    tokenizer.enable_truncation(longest)
+    tokenizer.enable_padding()
+    encodings = tokenizer.encode_batch(list(texts))
+    return {
+        "input_ids": torch.tensor([encoding.ids for encoding in encodings]),
+        MASK: torch.tensor([encoding.attention_mask for encoding in encodings]),
+    }
 
 
 def trim(inputs: Mapping[str, Tensor], generator: torch.Generator | None = None, mask: str = MASK) -> dict[str, Tensor]:
@@ -84,6 +104,24 @@ class LengthBatches:
         """The batches of a subset of samples; `changes` replaces other fields."""
         inputs = {name: tensor[rows] for name, tensor in self.inputs.items()}
         return replace(self, inputs=inputs, target=self.target[rows], **changes)  # type: ignore[arg-type]
+
+    def without(self, other: LengthBatches) -> LengthBatches:
+        """The batches of the texts that the other ones do not have; what is calibrated on must not be evaluated on."""
+        known = set(other._contents())
+        new = [row for row, content in enumerate(self._contents()) if content not in known]
+        return self.take(torch.tensor(new, dtype=torch.int64))
+
+    def spread(self, most: int) -> list[Batch]:
+        """At most `most` texts, evenly spread over all, each a batch of its own without padding: for calibration."""
+        rows = torch.linspace(0, self.samples - 1, min(most, self.samples)).round().long()
+        return [batch for row in rows for batch in self.take(row[None], shuffle=False)]
+
+    def _contents(self) -> Iterator[tuple[bytes, ...]]:
+        """What tells each text from others: its inputs as far as the mask goes."""
+        shape = self.inputs[self.mask].shape
+        for row, length in enumerate(self.inputs[self.mask].sum(dim=1).tolist()):
+            cut = (_cut(tensor[row : row + 1], torch.Size((1, *shape[1:])), length) for tensor in self.inputs.values())
+            yield tuple(tensor.contiguous().numpy().tobytes() for tensor in cut)
 
     def _shuffled(self) -> list[Tensor]:
         pools = torch.split(torch.randperm(self.samples), self.pool * self.batch_size)

@@ -12,6 +12,7 @@ import torch
 
 from benchmarks.accuracy import ArrayBatch
 from benchmarks.metrics import IGNORED
+from compress.padded import LengthBatches
 from compress.workload import Batches, TensorBatches, Workload, to_numpy
 from export.errors import InputError
 
@@ -131,18 +132,22 @@ def check_calibration(calibration: Iterable[Mapping[str, np.ndarray]], evaluatio
 
 
 def training_fingerprint(train: Batches) -> str:
-    """What identifies the training data: all of a TensorBatches' tensors; of anything else the first batch.
+    """What identifies the training data: all that lies in memory (TensorBatches, LengthBatches, a list); else the first batch.
 
     The first batch is drawn with torch's generator at a fixed seed, so that a shuffling DataLoader gives the same one.
     """
     whole = hashlib.sha256()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        inputs, target = (train.inputs, train.target) if isinstance(train, TensorBatches) else next(iter(train))
-    for name in sorted(inputs):
-        whole.update(name.encode())
-        whole.update(np.ascontiguousarray(inputs[name].numpy()).tobytes())
-    whole.update(np.ascontiguousarray(target.numpy()).tobytes())
+        if isinstance(train, (TensorBatches, LengthBatches)):
+            batches = [(train.inputs, train.target)]
+        else:
+            batches = train if isinstance(train, list) else [next(iter(train))]
+    for inputs, target in batches:
+        for name in sorted(inputs):
+            whole.update(name.encode())
+            whole.update(np.ascontiguousarray(inputs[name].numpy()).tobytes())
+        whole.update(np.ascontiguousarray(target.numpy()).tobytes())
     return whole.hexdigest()
 
 

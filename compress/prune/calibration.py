@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from compress.padded import LengthBatches
 from compress.samples import first_pass
 from compress.workload import Batch, Batches, TensorBatches, Workload
 
@@ -53,10 +54,10 @@ def calibration_of(workload: Workload, samples: int) -> FirstSamples:
 
 
 def validation_of(workload: Workload, samples: int = VALIDATION_SAMPLES) -> Batches:
-    """Up to `samples` of the validation set, evenly spread where it lies in memory: it may be sorted by class."""
+    """Up to `samples` of the validation set, evenly spread where it lies in memory: it may be sorted, by class or length."""
     assert workload.validation is not None, "load_workload gives every workload a validation set"
     batches = first_pass(workload.validation)
-    if not isinstance(batches, TensorBatches):
+    if not isinstance(batches, (TensorBatches, LengthBatches)):
         return FirstSamples(batches, samples)
     rows = torch.linspace(0, batches.samples - 1, min(samples, batches.samples)).round().long()
     return batches.take(rows)

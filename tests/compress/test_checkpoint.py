@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from compress.checkpoint import load_weights, save_weights, weights_hash
+from compress.checkpoint import load_weights, save_weights, stated, weights_hash
 from compress.read_tensors import read_tensors
 from export.errors import InputError, QualityError, SecurityError
 
@@ -91,6 +91,18 @@ def test_model_that_has_a_module_of_that_name_keeps_its_names(tmp_path: Path) ->
     model, other = nn.DataParallel(network()), nn.DataParallel(network(1))
     load_weights(other, write(model.state_dict(), tmp_path))
     assert weights_hash(other) == weights_hash(model)
+
+
+def test_figures_are_kept_beside_the_weights(tmp_path: Path) -> None:
+    model = nn.Linear(2, 3)
+    save_weights(model, tmp_path / "told.safetensors", {"test_accuracy": 0.9025})
+    save_weights(model, tmp_path / "silent.safetensors")
+    torch.save(model.state_dict(), tmp_path / "other.pt")
+    found = [
+        stated(tmp_path / name, "test_accuracy") for name in ("told.safetensors", "silent.safetensors", "other.pt")
+    ]
+    assert found == [0.9025, None, None] and stated(tmp_path / "told.safetensors", "test_f1") is None
+    load_weights(model, tmp_path / "told.safetensors")
 
 
 def test_tied_tensors_are_written_once_and_stay_tied(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compress.padded import LengthBatches, encoded, mean_over_tokens, trim
+from compress.padded import LengthBatches, encode, encoded, mean_over_tokens, trim
 from export.errors import InputError
 from export.to_onnx import to_onnx
 
@@ -24,6 +24,16 @@ def padded(lengths: tuple[int, ...] = LENGTHS) -> dict[str, Tensor]:
     ids = torch.randint(20, 50, mask.shape, generator=torch.Generator().manual_seed(0)) * mask
     ids[:, 0] = torch.arange(1, len(lengths) + 1)
     return {"input_ids": ids, "attention_mask": mask}
+
+
+def test_texts_are_encoded_with_their_mask_and_cut_at_the_longest_that_may_be() -> None:
+    tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install edge-compress[nlp]")
+    words = tokenizers.models.WordLevel({"[PAD]": 0, "one": 1, "two": 2, "three": 3, "four": 4}, unk_token="[PAD]")
+    tokenizer = tokenizers.Tokenizer(words)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    found = encode(tokenizer, ("two", "four three two one"), longest=3)
+    assert found["input_ids"].tolist() == [[2, 0, 0], [4, 3, 2]]
+    assert found["attention_mask"].tolist() == [[1, 0, 0], [1, 1, 1]]
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
@@ -86,6 +96,26 @@ def test_taken_samples_keep_how_they_are_batched() -> None:
     assert (taken.samples, taken.batch_size, taken.pool, taken.shuffle) == (3, 3, 7, True)
     [(inputs, target)] = taken
     assert target.tolist() == [0, 9, 4] and inputs["input_ids"][:, 0].tolist() == [1, 10, 5]
+
+
+def test_texts_for_calibration_stand_alone_and_lie_evenly_over_all() -> None:
+    tags = padded()["input_ids"] + 100
+    batches = LengthBatches(padded(), tags, batch_size=3, shuffle=True)
+    found = batches.spread(4)
+    assert [int(inputs["input_ids"][0, 0]) for inputs, _ in found] == [1, 4, 7, 10]
+    for inputs, target in found:
+        assert inputs["attention_mask"].all() and torch.equal(target, inputs["input_ids"] + 100)
+    assert len(batches.spread(99)) == 10
+
+
+def test_texts_of_other_batches_are_left_out_whatever_the_padding() -> None:
+    """Texts 1 and 3, padded to another length; a text that begins like number 4 is another one."""
+    inputs = padded((3, 5, 2, 4))
+    batches = LengthBatches(inputs, torch.arange(4), batch_size=2)
+    longer = {name: nn.functional.pad(tensor[[1, 3]], (0, 3)) for name, tensor in inputs.items()}
+    assert batches.without(LengthBatches(longer, torch.arange(2), 1)).target.tolist() == [0, 2]
+    prefix = {name: tensor[3:, :3] for name, tensor in inputs.items()}
+    assert batches.without(LengthBatches(prefix, torch.arange(1), 1)).target.tolist() == [0, 1, 2, 3]
 
 
 def test_what_is_no_mask_of_padded_text_is_refused() -> None:

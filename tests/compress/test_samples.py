@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from compress.padded import LengthBatches
 from compress.samples import Calibration, check_calibration, read_split, sample_digest, training_fingerprint
 from compress.workload import TensorBatches
 from export.errors import InputError
@@ -74,3 +77,15 @@ def test_the_fingerprint_of_a_shuffling_loader_does_not_change_between_readings(
     assert torch.equal(torch.get_rng_state(), state)
     other = torch.utils.data.DataLoader(samples[:30], batch_size=8, shuffle=True)
     assert training_fingerprint(loader) != training_fingerprint(other)
+
+
+def test_the_fingerprint_takes_in_every_text_and_every_batch_of_a_list() -> None:
+    """The last text alone differs, which the first batch does not show."""
+
+    def texts(last: int) -> LengthBatches:
+        ids = torch.tensor([[1, 2, 0], [3, 4, 0], [5, 6, last]])
+        return LengthBatches({"ids": ids, "attention_mask": (ids > 0).long()}, torch.arange(3), 1, shuffle=True)
+
+    for form in (lambda batches: batches, lambda batches: list(replace(batches, shuffle=False))):
+        found = [training_fingerprint(form(texts(last))) for last in (7, 7, 8)]
+        assert found[0] == found[1] != found[2]
