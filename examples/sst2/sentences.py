@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
 
-from compress.padded import LengthBatches
+from compress.padded import LengthBatches, encode
 from export.errors import InputError
 
 HEADER = "sentence\tlabel"
@@ -53,20 +51,6 @@ def _parse(path: Path, number: int, line: str) -> tuple[str, int]:
     return sentence.strip(), int(label)
 
 
-def encode(tokenizer: Tokenizer, sentences: Sequence[str], longest: int = LONGEST) -> dict[str, Tensor]:
-    """Token ids and mask (1 token, 0 padding), int64, shape (sentences, tokens of the longest sentence).
-
-    Sentences of more than `longest` tokens are cut there.
-    """
-    tokenizer.enable_truncation(longest)
-    tokenizer.enable_padding()
-    encodings = tokenizer.encode_batch(list(sentences))
-    return {
-        "input_ids": torch.tensor([encoding.ids for encoding in encodings]),
-        "attention_mask": torch.tensor([encoding.attention_mask for encoding in encodings]),
-    }
-
-
 def load_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer of a `tokenizer.json`."""
     if not path.is_file():
@@ -79,4 +63,4 @@ def read_batches(
 ) -> LengthBatches:
     """One split of a folder, tokenized, as batches."""
     split = read_split(folder, name)
-    return LengthBatches(encode(tokenizer, split.sentences), torch.tensor(split.labels), batch_size, shuffle)
+    return LengthBatches(encode(tokenizer, split.sentences, LONGEST), torch.tensor(split.labels), batch_size, shuffle)

@@ -11,30 +11,20 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import lstm
 import minilm
 import torch
-from safetensors.torch import save_file
 from sentences import load_tokenizer, read_batches
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from benchmarks.metrics import Accuracy
-from compress.evaluate import evaluate
-from compress.padded import LengthBatches
-from compress.training import Epoch, Schedule, Training, train
-from compress.workload import Batches
-from export.calling import call
-from export.progress import Lines
-
-REPORT_EVERY = 100
-"""Steps between two lines of progress."""
+from compress.checkpoint import save_weights
+from compress.training.fit import Plan, fit, measured
 
 
 @dataclass(frozen=True)
@@ -65,67 +55,19 @@ def main() -> None:
     model = network.make()
 
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    resume, cpu_s = options.out.with_suffix(".resume"), time.process_time()
-    epochs = fine_tune(
-        model,
-        splits,
+    plan = Plan(
+        options.network,
         options.epochs or network.epochs,
         options.learning_rate or network.learning_rate,
+        options.out.with_suffix(".resume"),
         options.seed,
-        resume,
-        precision=options.precision,
+        options.precision,
     )
-    _report_cost(epochs, time.process_time() - cpu_s)
-    test = accuracy(model, splits["test"])
-    print(f"dev {epochs[-1].validation:.4f}  test {test:.4f}")
-    write_checkpoint(model, options.out, test)
-    resume.unlink()
-    print(f"wrote {options.out} ({options.out.stat().st_size / 1e6:.1f} MB)")
-
-
-def fine_tune(
-    model: nn.Module,
-    splits: dict[str, LengthBatches],
-    epochs: int,
-    learning_rate: float,
-    seed: int,
-    resume: Path,
-    precision: Literal["fp32", "bf16"] = "fp32",
-) -> list[Epoch]:
-    """Train in place what requires a gradient; `resume` keeps the state to go on from."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    training = Training(
-        model=model,
-        optimizer=torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.01, fused=True),
-        schedule=Schedule(learning_rate, epochs, warmup_epochs=0.1),
-        gradient_clip=1.0,
-        seed=seed,
-        checkpoint=resume,
-        description="train",
-        track=Lines(REPORT_EVERY),
-        precision=precision,
-    )
-
-    def loss(inputs: dict[str, Tensor], target: Tensor) -> Tensor:
-        return functional.cross_entropy(call(model, inputs)[0], target)
-
-    return train(training, splits["train"], loss, validate=lambda: accuracy(model, splits["dev"]))
-
-
-def accuracy(model: nn.Module, batches: Batches) -> float:
-    """Share of the sentences whose larger logit is the label."""
-    return Accuracy().value(evaluate(model, batches, Accuracy()))
-
-
-def write_checkpoint(model: nn.Module, path: Path, test_accuracy: float) -> None:
-    """The weights, with the accuracy that the workload then states as its baseline."""
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, path, metadata={"test_accuracy": f"{test_accuracy:.6f}"})
-
-
-def _report_cost(epochs: list[Epoch], cpu_s: float) -> None:
-    seconds, samples = sum(epoch.seconds for epoch in epochs), sum(epoch.samples for epoch in epochs)
-    print(f"trained in {seconds:.0f} s, {samples / seconds:.0f} samples/s; CPU since the last start {cpu_s:.0f} s")
+    fit(model, splits["train"], splits["dev"], functional.cross_entropy, Accuracy(), plan)
+    test = measured(model, splits["test"], Accuracy())
+    save_weights(model, options.out, {"test_accuracy": test})  # the baseline of the workload
+    plan.resume.unlink()
+    print(f"wrote {options.out} ({options.out.stat().st_size / 1e6:.1f} MB): {test:.4f} of test right")
 
 
 def _options() -> argparse.Namespace:

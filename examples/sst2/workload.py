@@ -6,17 +6,15 @@ from pathlib import Path
 
 import lstm as lstm_network
 import minilm
-import torch
-from safetensors import safe_open
-from sentences import LONGEST, encode, load_tokenizer, read_batches
+from sentences import LONGEST, load_tokenizer, read_batches
 from torch import nn
 from torch.nn import functional
 
 from benchmarks.metrics import Accuracy
 from benchmarks.preprocessing import TextPreprocessing
-from compress.checkpoint import load_weights
-from compress.padded import trim
-from compress.workload import TensorBatches, Workload
+from compress.checkpoint import load_weights, stated
+from compress.padded import encode
+from compress.workload import Workload
 from export.errors import InputError
 
 CALIBRATION = 512
@@ -44,32 +42,21 @@ def _workload(model: nn.Module, network: str, data: str, weights: str, batch_siz
     vocabulary = minilm.package_folder() / "tokenizer.json"
     tokenizer = load_tokenizer(vocabulary)
     train = read_batches(Path(data), "train", tokenizer, batch_size, shuffle=True)
-    spread = torch.linspace(0, train.samples - 1, CALIBRATION).long()
-    typical = {name: tensor[spread] for name, tensor in train.inputs.items()}
     return Workload(
         model=model.eval(),
-        example_inputs=encode(tokenizer, ("a gripping , funny film .", "dull from start to finish")),
+        example_inputs=encode(tokenizer, ("a gripping , funny film .", "dull from start to finish"), LONGEST),
         dynamic_axes={name: {0: "batch", 1: "length"} for name in ("input_ids", "attention_mask")},
         train=train,
         validation=read_batches(Path(data), "dev", tokenizer, batch_size),
         evaluation=read_batches(Path(data), "test", tokenizer, batch_size),
-        calibration=TensorBatches(typical, train.target[spread], batch_size=1, transform=trim),
+        calibration=train.spread(CALIBRATION),
         loss=functional.cross_entropy,
         metric=Accuracy(),
         class_names=("negative", "positive"),
-        baseline=_stated_accuracy(path),
+        baseline=stated(path, "test_accuracy"),
         baseline_tolerance=0.002,
         preprocessing=TextPreprocessing(str(vocabulary), longest=LONGEST),
     )
-
-
-def _stated_accuracy(weights: Path) -> float | None:
-    """The test accuracy that train.py wrote beside the weights; None for weights that come from elsewhere."""
-    if weights.suffix != ".safetensors":
-        return None
-    with safe_open(weights, framework="pt") as file:
-        stated = (file.metadata() or {}).get("test_accuracy")
-    return None if stated is None else float(stated)
 
 
 def _existing(weights: Path, network: str) -> Path:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from compress.padded import LengthBatches
 from export.errors import InputError
 from tests.examples.conftest import Load
 
@@ -98,23 +97,3 @@ def test_logits_are_those_of_transformers_own_masking_and_mean_pooling(classifie
     hidden = classifier.bert(**inputs).last_hidden_state
     pooled = torch.stack([hidden[index, :length].mean(dim=0) for index, length in enumerate(LENGTHS)])
     assert torch.allclose(classifier(**inputs), classifier.classifier(pooled), atol=1e-6)
-
-
-def test_fine_tuning_learns_and_leaves_what_is_not_to_be_trained(classifier: Any, load: Load, tmp_path: Path) -> None:
-    """The label is whether a sentence is longer than 5 tokens."""
-    classifier.bert.embeddings.word_embeddings.weight.requires_grad_(False)
-    train = load("sst2", "train")
-    inputs, target = padded(LENGTHS), torch.tensor([int(length > 5) for length in LENGTHS])
-    batches = LengthBatches(inputs, target, batch_size=5, shuffle=True)
-    words = classifier.bert.embeddings.word_embeddings.weight.clone()
-
-    epochs = train.fine_tune(
-        classifier, {"train": batches, "dev": batches}, epochs=20, learning_rate=0.01, seed=0, resume=tmp_path / "state"
-    )
-    assert epochs[-1].validation == 1.0 and epochs[-1].loss < epochs[0].loss
-    assert torch.equal(classifier.bert.embeddings.word_embeddings.weight, words)
-
-
-def test_the_checkpoint_states_its_accuracy(classifier: nn.Module, load: Load, tmp_path: Path) -> None:
-    load("sst2", "train").write_checkpoint(classifier, tmp_path / "weights.safetensors", test_accuracy=0.9025)
-    assert load("sst2", "workload")._stated_accuracy(tmp_path / "weights.safetensors") == 0.9025

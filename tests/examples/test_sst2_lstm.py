@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -17,6 +18,7 @@ from compress.prune.follow import follow
 from compress.prune.plan import PrunePlan, apply
 from compress.quantize.model import quantize_model
 from compress.workload import to_numpy
+from export.errors import InputError
 from export.to_onnx import to_onnx
 from targets import FP32, Scheme, Target, target_class
 from tests.examples.conftest import Load
@@ -106,19 +108,16 @@ def test_hidden_units_go_exactly_and_the_smaller_network_exports(network: Any, t
     assert next(attribute.i for attribute in node.attribute if attribute.name == "hidden_size") == 8
 
 
-def test_word_vectors_stay_as_they_are(load: Load, tmp_path: Path) -> None:
-    """The label is whether a sentence is longer than 3 tokens."""
-    from compress.padded import LengthBatches
-
-    torch.manual_seed(0)
-    network = load("sst2", "lstm").LstmClassifier(words=40, vector=12, width=16, hidden=16)
-    network.embedding.weight.requires_grad_(False)
-    before = network.embedding.weight.clone()
-    lengths = (1, 5, 2, 6, 3, 7, 1, 4)
-    batches = LengthBatches(
-        sentences(lengths, 7), torch.tensor([int(length > 3) for length in lengths]), batch_size=4, shuffle=True
-    )
-    train = load("sst2", "train").fine_tune
-    epochs = train(network, {"train": batches, "dev": batches}, 20, 0.02, seed=0, resume=tmp_path / "state")
-    assert epochs[-1].validation == 1.0 and epochs[-1].loss < epochs[0].loss
-    assert torch.equal(network.embedding.weight, before)
+@pytest.mark.parametrize(
+    ("network", "table"), [("lstm", "embedding.weight"), ("minilm", "bert.embeddings.word_embeddings.weight")]
+)
+def test_each_network_of_the_training_script_begins_with_minilms_word_vectors_and_keeps_them(
+    load: Load, network: str, table: str
+) -> None:
+    try:
+        model = load("sst2", "train").NETWORKS[network].make()
+    except InputError as error:
+        pytest.skip(str(error))
+    assert [name for name, parameter in model.named_parameters() if not parameter.requires_grad] == [table]
+    with safe_open(load("sst2", "minilm").package_folder() / "model.safetensors", framework="pt") as file:
+        assert torch.equal(model.get_parameter(table), file.get_tensor("embeddings.word_embeddings.weight"))
