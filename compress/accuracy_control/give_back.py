@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compress.accuracy_control.dynamic_products import add_float_product, dynamic_products
+from compress.accuracy_control.dynamic_layers import add_in_float, dynamic_layers
 from compress.accuracy_control.quantized_graph import (
     WEIGHTED,
     QuantizedGraph,
@@ -55,7 +55,7 @@ def give_back(quantized: onnx.ModelProto, nodes: Collection[str], original: onnx
 
     Args:
         quantized: by NNCF or ONNX Runtime, with the node names of `original`.
-        nodes: of `quantized_nodes`, or layers of `dynamic_products`.
+        nodes: of `quantized_nodes`, or layers of `dynamic_layers`.
         original: the float model that was quantized.
 
     Raises:
@@ -67,7 +67,7 @@ def give_back(quantized: onnx.ModelProto, nodes: Collection[str], original: onnx
     result.CopyFrom(quantized)
     graph, source = QuantizedGraph(result), QuantizedGraph(original)
     named = {node.name: node for node in graph.quantized}
-    dynamic = {product.layer: product for product in dynamic_products(graph, source)}
+    dynamic = {layer.layer: layer for layer in dynamic_layers(graph, source)}
     unknown = sorted(set(nodes) - set(named) - set(dynamic))
     if unknown:
         allowed = ", ".join([*named, *dynamic])
@@ -79,9 +79,9 @@ def give_back(quantized: onnx.ModelProto, nodes: Collection[str], original: onnx
     for name in static:
         return_to_float(named[name], graph, source)
     for name in dynamic.keys() & set(nodes):
-        written = dynamic[name].result.output[0]
+        written = list(dynamic[name].result.output)
         graph.proto.node.remove(dynamic[name].result)
-        add_float_product(dynamic[name], written, graph, source)
+        add_in_float(dynamic[name], written, graph, source)
     for pair in graph.activation_pairs():
         tensor = graph.made[pair.input[0]].input[0]
         if tensor in made or (pair.output[0] in read and not _readers(pair.output[0], graph) & kept):

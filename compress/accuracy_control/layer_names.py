@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import onnx
 
-_PARAMETERS = (".weight", ".bias", ".weight_bias")
+_PARAMETER = re.compile(r"(.+)\.(weight|bias|weight_bias|(weight|bias)_[ih]h_l\d+_onnx)")
+"""The last ones are those that export.recurrent puts together for a recurrent layer."""
 
 
 def module_names(model: onnx.ModelProto) -> dict[str, str]:
@@ -29,5 +31,5 @@ def module_names(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def _path(name: str, constants: set[str]) -> str:
-    ending = next((ending for ending in _PARAMETERS if name.endswith(ending)), None)
-    return name.removesuffix(ending) if ending and name in constants else ""
+    found = _PARAMETER.fullmatch(name)
+    return found[1] if found and name in constants else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from compress.accuracy_control.dynamic_products import float_names
+from compress.accuracy_control.dynamic_layers import RECURRENT, float_names
 from export.model import OnnxModel
 from targets import LayerTime
 
@@ -42,10 +42,10 @@ def in_float_anyway(times: Sequence[LayerTime], quantized: Collection[str], mode
 
 
 def _names(model: OnnxModel) -> dict[str, str]:
-    """Node or tensor -> the node that it names; a product of dynamic INT8 goes by the name of the node that it was."""
+    """Node or tensor -> the node that it names; a layer of dynamic INT8 goes by the name of the node that it was."""
     nodes = model.proto().graph.node
     names = {output: node.name for node in nodes for output in node.output} | {node.name: node.name for node in nodes}
-    dynamic = [node.name for node in nodes if node.op_type == "MatMulInteger"]
+    dynamic = [node.name for node in nodes if node.op_type in ("MatMulInteger", RECURRENT)]
     return names | {name: float_names(name)[-1] for name in dynamic}
 
 

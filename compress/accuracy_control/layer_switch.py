@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compress.accuracy_control.dynamic_products import DynamicProduct, add_float_product, dynamic_products
+from compress.accuracy_control.dynamic_layers import DynamicLayer, add_in_float, dynamic_layers, written
 from compress.accuracy_control.give_back import return_to_float, with_activation
 from compress.accuracy_control.quantized_graph import QuantizedGraph, drop_unread, sort
 from targets.base import Arrays
@@ -29,7 +29,7 @@ class LayerSwitch:
         import onnxruntime
 
         graph = QuantizedGraph(quantized)
-        dynamic = {product.layer: product.operator for product in dynamic_products(graph, QuantizedGraph(original))}
+        dynamic = {layer.layer: layer.operator for layer in dynamic_layers(graph, QuantizedGraph(original))}
         self.operators = {node.name: node.op_type for node in graph.quantized} | dynamic
         self.layers = tuple(self.operators)
         options = onnxruntime.SessionOptions()
@@ -74,8 +74,8 @@ def with_switches(quantized: onnx.ModelProto, original: onnx.ModelProto) -> onnx
             if before != after:
                 node.input[index] = _either(switch_of(name), before, after, graph)
         graph.proto.input.append(helper.make_tensor_value_info(switch_of(name), TensorProto.BOOL, []))
-    for product in dynamic_products(graph, source):
-        _switch_product(product, graph, source)
+    for layer in dynamic_layers(graph, source):
+        _switch_dynamic(layer, graph, source)
     makers = {output: name for name, node in nodes.items() for output in node.output}
     for pair in graph.activation_pairs():
         _switch_pair(pair, makers, {name for name, read in reads.items() if pair.output[0] in read}, graph, source)
@@ -115,15 +115,19 @@ def _switch_pair(
         node.input[:] = [chosen if name == pair.output[0] else name for name in node.input]
 
 
-def _switch_product(product: DynamicProduct, graph: QuantizedGraph, source: QuantizedGraph) -> None:
-    """Compute a dynamic product both ways and let the switch choose."""
+def _switch_dynamic(layer: DynamicLayer, graph: QuantizedGraph, source: QuantizedGraph) -> None:
+    """Compute a dynamic layer both ways and let the switch choose."""
     from onnx import TensorProto, helper
 
-    written = product.result.output[0]
-    product.result.output[0] = f"{written}_in_8_bits"
-    add_float_product(product, f"{written}_in_float", graph, source)
-    graph.proto.input.append(helper.make_tensor_value_info(switch_of(product.layer), TensorProto.BOOL, []))
-    _either(switch_of(product.layer), f"{written}_in_8_bits", f"{written}_in_float", graph, output=written)
+    given = dict(written(layer))
+    in_8_bits, in_float = ({place: f"{name}_in_{how}" for place, name in given.items()} for how in ("8_bits", "float"))
+    for place, name in in_8_bits.items():
+        layer.result.output[place] = name
+    outputs = [in_float.get(place, "") for place in range(len(layer.result.output))]
+    add_in_float(layer, outputs, graph, source)
+    graph.proto.input.append(helper.make_tensor_value_info(switch_of(layer.layer), TensorProto.BOOL, []))
+    for place, name in given.items():
+        _either(switch_of(layer.layer), in_8_bits[place], in_float[place], graph, output=name)
 
 
 _EITHER = "either:"

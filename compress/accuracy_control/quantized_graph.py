@@ -129,7 +129,7 @@ def _reads(node: onnx.NodeProto) -> Iterable[str]:
 def sort(graph: onnx.GraphProto) -> None:
     """Put the nodes in an order of execution, the same as before as far as possible."""
     waiting = list(graph.node)
-    made = {name for node in waiting for name in node.output}
+    made = {name for node in waiting for name in node.output if name}
     done: set[str] = set()
     ordered: list[onnx.NodeProto] = []
     while waiting:

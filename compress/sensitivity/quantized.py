@@ -64,7 +64,7 @@ def _costs(quantized: OnnxModel, model: OnnxModel, probe: Probe, title: str, sho
     names = module_names(original)
     arrays = [to_numpy(inputs) for inputs, _ in probe.batches]
     in_float = replace(probe, outputs=switch.outputs(arrays, ()))
-    layers = [layer for layer in switch.layers if switch.operators[layer] in WEIGHTED]
+    layers = [layer for layer in switch.layers if switch.operators[layer] in (*WEIGHTED, "LSTM")]
     shown = show.track(layers, f"{title}: one layer at a time", len(layers))
     return [
         in_float.cost(names.get(layer, layer), switch.operators[layer], switch.outputs(arrays, {layer}))

@@ -64,8 +64,9 @@ def pair(
 
 
 def answers(model: onnx.ModelProto, inputs: Iterable[Arrays] = INPUTS) -> np.ndarray:
-    """In float, with the rounding of Q/DQ."""
+    """In float, with the rounding of Q/DQ; on one thread as a LayerSwitch, for a dynamic LSTM takes a range for each thread's part."""
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -206,3 +207,48 @@ def test_products_of_a_dynamic_scheme_are_given_back_and_switched(embedded: bool
     assert np.abs(in_8_bits - in_float).max() > 1e-3
     one = answers(give_back(quantized, ["a"], original.proto()), inputs)
     assert 0 < np.square(one - in_float).mean() < np.square(in_8_bits - in_float).mean()
+
+
+def recurrent(path: Path) -> OnnxModel:
+    """A MatMul and a bidirectional LSTM that begins with zeros, whose outputs and last states are read: x (length, batch, 6)."""
+    shapes = {"a.weight": (6, 8), "l.weight_ih_l0_onnx": (2, 20, 8), "l.weight_hh_l0_onnx": (2, 20, 5)}
+    tensors = [
+        numpy_helper.from_array(RNG.normal(size=shape, scale=0.4).astype(np.float32), name)
+        for name, shape in shapes.items()
+    ]
+    nodes = [
+        helper.make_node("MatMul", ["x", "a.weight"], ["product"], name="a"),
+        helper.make_node(
+            "LSTM",
+            ["product", *list(shapes)[1:]],
+            ["states", "", "cell"],
+            name="l",
+            hidden_size=5,
+            direction="bidirectional",
+        ),
+        helper.make_node("ReduceMean", ["states"], ["mean"], name="mean", keepdims=0),
+        helper.make_node("Add", ["mean", "cell"], ["logits"], name="add"),
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["length", "batch", 6])]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [2, "batch", 5])]
+    graph = helper.make_graph(nodes, "recurrent", inputs, outputs, tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    return OnnxModel.read(path)
+
+
+def test_a_recurrent_layer_of_a_dynamic_scheme_is_given_back_and_switched(tmp_path: Path) -> None:
+    original = recurrent(tmp_path / "model.onnx")
+    scheme = Scheme("int8-dynamic", "int8", "onnxruntime", mode="dynamic", reduce_range=True)
+    quantized = quantize_model(original, [], scheme, tmp_path / "quantized.onnx").proto()
+    inputs = [{"x": RNG.normal(size=(7, 3, 6)).astype(np.float32)}]
+    in_float, in_8_bits = answers(original.proto(), inputs), answers(quantized, inputs)
+    switch = LayerSwitch(quantized, original.proto())
+    assert switch.operators == {"a": "MatMul", "l": "LSTM"}
+    for back in ([], ["a"], ["l"], ["a", "l"]):
+        returned = give_back(quantized, back, original.proto())
+        kinds = {node.op_type for node in returned.graph.node}
+        assert ("LSTM" in kinds, "DynamicQuantizeLSTM" in kinds) == ("l" in back, "l" not in back)
+        np.testing.assert_allclose(switch.outputs(inputs, {"a", "l"} - set(back)), answers(returned, inputs), atol=1e-6)
+    np.testing.assert_allclose(answers(returned, inputs), in_float, atol=1e-6)
+    assert 1e-4 < np.abs(in_8_bits - in_float).max() < 0.1
+    assert module_names(original.proto()) == {"a": "a", "l": "l"}
