@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Union
@@ -93,6 +93,7 @@ class TextPreprocessing:
         types: the input of token types, all zeros; None where the model takes none.
         longest: tokens, at most; a longer text is cut.
         padded: always `longest` tokens, for a model with a fixed length.
+        end: the token behind every text, where the tokenizer itself puts none.
     """
 
     tokenizer: str
@@ -101,10 +102,17 @@ class TextPreprocessing:
     types: str | None = None
     longest: int = 128
     padded: bool = False
+    end: int | None = None
 
     def __post_init__(self) -> None:
         if not 3 <= self.longest <= MOST_TOKENS:
             raise ValueError(f"longest: found {self.longest}, a text has 3 tokens at least, {MOST_TOKENS} at most")
+
+    def ids_of(self, text: str, tokenize: Callable[[str, int], list[int]]) -> list[int]:
+        """The ids of a text, `longest` at most."""
+        if self.end is None:
+            return tokenize(text, self.longest)
+        return [*tokenize(text, self.longest - 1), self.end]
 
     def inputs(self, ids: Sequence[int], padding: int = 0) -> dict[str, np.ndarray]:
         """The model's inputs for the ids of a text, special tokens and all."""
@@ -118,7 +126,8 @@ class TextPreprocessing:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": "text", **asdict(self), "tokenizer": Path(self.tokenizer).name}
+        told = {"kind": "text", **asdict(self), "tokenizer": Path(self.tokenizer).name}
+        return {name: value for name, value in told.items() if name != "end" or value is not None}
 
 
 Preprocessing = Union[ImagePreprocessing, TextPreprocessing]

@@ -1,10 +1,13 @@
-"""BERT's tokenizer from a tokenizer.json, without a package: lower case, words, pieces. Other kinds need `tokenizers`."""
+"""BERT's tokenizer from a tokenizer.json, without a package: lower case, words, pieces.
+
+GPT-2's is read by `benchmarks.byte_pairs`; other kinds need the package `tokenizers`.
+"""
 
 from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,14 +34,20 @@ def load_tokenizer(path: Path) -> tuple[Tokenize, int]:
 
     Raises:
         InputError: if the file is no tokenizer.json.
-        UnsupportedError: if it is of another kind than BERT's, and the package `tokenizers` is not installed.
+        UnsupportedError: if it is of another kind than BERT's and GPT-2's, and the package `tokenizers` is not installed.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-        kinds = [value[part]["type"] for part in ("normalizer", "pre_tokenizer", "post_processor", "model")]
+        parts = ("normalizer", "pre_tokenizer", "post_processor", "model")
+        kinds = [None if value[part] is None else value[part]["type"] for part in parts]
         padding = int((value.get("padding") or {}).get("pad_id", 0))
         if kinds == ["BertNormalizer", "BertPreTokenizer", "TemplateProcessing", "WordPiece"]:
             return WordPiece(value), padding
+        if kinds[-1] == "BPE" and find_spec("benchmarks.byte_pairs") is not None:
+            from benchmarks.byte_pairs import BytePairs
+
+            if BytePairs.reads(value):
+                return BytePairs(value), padding
     except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration, RecursionError) as error:
         raise InputError(f"{path.name}: is no tokenizer.json ({error})") from error
     if find_spec("tokenizers") is None:
@@ -87,22 +96,12 @@ class WordPiece:
     def _tokens(self, text: str) -> list[int]:
         """Special tokens that stand in the text are themselves."""
         found: list[int] = []
-        for part in self._split_special(text):
+        for part in split_special(text, self._special):
             if part in self._special:
                 found.append(self._special[part])
             else:
                 found += [number for word in self._words(part) for number in self._pieces(word)]
         return found
-
-    def _split_special(self, text: str) -> Iterator[str]:
-        while text:
-            places = [(text.find(token), token) for token in self._special if token in text]
-            place, token = min(places, key=lambda found: (found[0], -len(found[1])), default=(len(text), ""))
-            if place:
-                yield text[:place]
-            if token:
-                yield token
-            text = text[place + len(token) :]
 
     def _words(self, text: str) -> Iterator[str]:
         text = self._normal(text)
@@ -146,6 +145,18 @@ class WordPiece:
             else:
                 return [self._unknown]
         return found
+
+
+def split_special(text: str, special: Iterable[str]) -> Iterator[str]:
+    """Parts of a text: special tokens, and what stands between them."""
+    while text:
+        places = [(text.find(token), token) for token in special if token in text]
+        place, token = min(places, key=lambda found: (found[0], -len(found[1])), default=(len(text), ""))
+        if place:
+            yield text[:place]
+        if token:
+            yield token
+        text = text[place + len(token) :]
 
 
 def _control(letter: str) -> bool:

@@ -45,7 +45,7 @@ def predict(manifest: Manifest, folder: Path, given: str, threads: int = 1) -> l
         inputs = recipe(read_image(Path(given), recipe.channels))
     else:
         tokenize, padding = load_tokenizer(folder / recipe.tokenizer)
-        inputs = recipe.inputs(tokenize(given, recipe.longest), padding)
+        inputs = recipe.inputs(recipe.ids_of(given, tokenize), padding)
     with loaded(target, engine, threads) as session:
         outputs = session.run(inputs)
     wanted = (manifest.postprocessing or {}).get("output", next(iter(outputs)))

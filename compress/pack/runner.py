@@ -19,9 +19,20 @@ OURS = frozenset({"benchmarks", "targets", "export"})
 ROOTS = ("benchmarks.device.main", "benchmarks.serve")
 """The commands, and the process that each engine is timed in."""
 
-DESK = {"targets.onnxruntime_build", "targets.onnxruntime_usability", "targets.generation"}
-"""What only compiling needs, and imports where it does: a device never compiles. And what models of several parts need: no
-bundle holds one yet."""
+DESK = frozenset({"targets.onnxruntime_build", "targets.onnxruntime_usability"})
+"""What only compiling needs, and imports where it does: a device never compiles."""
+
+WRITING = frozenset(
+    {
+        "benchmarks.byte_pairs",
+        "benchmarks.device.answers_timed",
+        "benchmarks.device.answer",
+        "benchmarks.device.written",
+        "export.bundle.writing",
+        "targets.generation",
+    }
+)
+"""What only a model that writes needs, and is imported where it does: the runner of another goes without."""
 
 MODULES = "modules.zip"
 _START = f"""import atexit, os, shutil, sys, tempfile, zipfile
@@ -38,20 +49,23 @@ sys.exit(main())
 """
 
 
-def make_runner(target: str) -> bytes:
+def make_runner(target: str, writes: bool = False) -> bytes:
     """The archive's bytes, the same for the same sources.
 
     The modules lie together in an archive of their own, uncompressed, and are compressed as one: 37 kB instead of 53.
     A target of another distribution goes along with its entry point, by which it is found on the device as it is here.
 
+    Args:
+        writes: the bundle holds a model that writes.
+
     Source: docs.python.org/3/library/zipapp.html
     """
-    sources = {name: bare(source) for name, source in modules(target).items()}
+    sources = {name: bare(source) for name, source in modules(target, writes).items()}
     together = _archive({**sources, **_distribution(REGISTRY.registered(target))}, zipfile.ZIP_STORED)
     return _archive({"__main__.py": _START, MODULES: together}, zipfile.ZIP_DEFLATED)
 
 
-def modules(target: str) -> dict[str, str]:
+def modules(target: str, writes: bool = False) -> dict[str, str]:
     """Path in the archive -> source, of all modules of ours, and of the target's own package, that the runner may import.
 
     Raises:
@@ -61,11 +75,12 @@ def modules(target: str) -> dict[str, str]:
     path = TARGETS[target] if registered is None else registered.path
     module = path.partition(":")[0]
     taken = OURS | {module.partition(".")[0]}
+    left_out = DESK if writes else DESK | WRITING
     found: dict[str, str] = {}
     waiting = [*ROOTS, module]
     while waiting:
         name = waiting.pop()
-        spec = find_spec(name) if name.partition(".")[0] in taken and name not in DESK else None
+        spec = find_spec(name) if name.partition(".")[0] in taken and name not in left_out else None
         if spec is None or spec.origin is None:
             continue
         file = Path(spec.origin)
