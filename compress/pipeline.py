@@ -27,7 +27,7 @@ from compress.gallery import gallery
 from compress.generation.in_torch import evaluate_written
 from compress.job import Job
 from compress.load_workload import load_workload
-from compress.measuring import Bench
+from compress.measuring import PROMPT, Bench
 from compress.pack.kept import keep
 from compress.preflight import check_baseline, usable_targets
 from compress.recipe import Recipe, load_recipe
@@ -108,7 +108,7 @@ def run(
             half_width_limit=recipe.benchmark.half_width_limit,
             gallery=gallery(workload, bench.evaluation_rows, shipped),
         )
-        keep(workload, bench.validation, directory.path)
+        keep(workload, bench.validation, directory.path, bench.sizes.get(PROMPT))
         _write(report, directory, {"torch": bench.evaluation_rows, **shipped})
     return report
 

@@ -159,7 +159,7 @@ class Engine:
         )
         if "generation" not in value:
             return plain
-        from targets.generation import Generation  # a device's runner goes without: no bundle holds several parts yet
+        from targets.generation import Generation  # of a device's runner only where its bundle writes
 
         parts = {name: cls.from_json(part, folder) for name, part in value["parts"].items()}
         return replace(plain, parts=parts, generation=Generation.from_json(value["generation"]))

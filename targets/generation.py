@@ -122,6 +122,20 @@ class GenerationSession:
         _, state = self._step(first, state)
         return self._call(tokens, state)["logits"]
 
+    def steps(self, inputs: Mapping[str, np.ndarray], tokens: np.ndarray) -> np.ndarray:
+        """Logits from which each of `tokens`, int64 (batch, length), is chosen when those before it are given one by one.
+
+        Returns:
+            float64 of shape (batch, length, vocabulary).
+        """
+        state, first = self._begin(inputs)
+        logits, state = self._step(first, state)
+        found = [logits]
+        for place in range(tokens.shape[1] - 1):
+            logits, state = self._step(tokens[:, place, None], state)
+            found.append(logits)
+        return np.stack(found, axis=1)
+
     def _score(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """Logits, shape (batch, length, vocabulary): of `decoder_input_ids` after an encoder, else of `input_ids`."""
         state, tokens = self._begin(inputs)

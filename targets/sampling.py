@@ -19,12 +19,16 @@ class Pick:
         self._random = np.random.default_rng(seed)
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
+        return np.asarray(self.scores(logits).argmax(axis=1), dtype=np.int64)
+
+    def scores(self, logits: np.ndarray) -> np.ndarray:
+        """What the choice goes by: the largest of a row is taken. Above temperature 0 every call draws anew."""
         if self._temperature <= 0:
-            return np.asarray(logits.argmax(axis=1), dtype=np.int64)
+            return logits
         scaled = logits / self._temperature
         if 0 < self._top_k < scaled.shape[1]:
             least = np.partition(scaled, -self._top_k, axis=1)[:, -self._top_k, None]
             scaled = np.where(scaled < least, -np.inf, scaled)
         # Gumbel's trick (Maddison et al. 2014, arXiv:1411.0030): the largest of logit + noise is a draw of the softmax.
         noise = self._random.gumbel(size=scaled.shape[1])
-        return np.asarray((scaled + noise).argmax(axis=1), dtype=np.int64)
+        return np.asarray(scaled + noise)

@@ -38,6 +38,7 @@ class DeviceReport:
         control: batch size -> the engine against itself (A/A).
         findings: what is wrong with the engine's answers.
         warnings: heat, throttling, emulation: why the times may not be those of the next run.
+        first_token: of a model that writes, whose `latency` is of whole answers.
         machine: its fingerprint, and under "state" what it did before; `state_after` what it did after.
     """
 
@@ -58,6 +59,7 @@ class DeviceReport:
     machine: Mapping[str, Any]
     state_after: Mapping[str, Any]
     versions: Mapping[str, str]
+    first_token: tuple[Latency, ...] = ()
 
     @property
     def emulated(self) -> bool:

@@ -6,12 +6,12 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.device.words import bench_lines, guess_lines, selftest_lines, verified_line
-from export.bundle.manifest import FILE
+from export.bundle.manifest import FILE, WRITES, Manifest
 from export.bundle.verify import Bundle, unpacked, verify
 from export.errors import CompressError, EnvironmentFailure, InputError
 from export.files import write_whole
@@ -46,7 +46,6 @@ def _carried_out(asked: argparse.Namespace, bundle: Bundle) -> int:
     if find_spec("numpy") is None:
         raise EnvironmentFailure(f"{asked.command} needs numpy, which is not installed; pip install numpy")
     from benchmarks.device.measure import measured_here
-    from benchmarks.device.predict import predict
     from benchmarks.device.selftest import selftest
     from benchmarks.latency import Protocol
 
@@ -58,7 +57,7 @@ def _carried_out(asked: argparse.Namespace, bundle: Bundle) -> int:
             print("\n".join(selftest_lines(bundle, tested)))
             return 0 if tested.passed else 5
         if asked.command == "predict":
-            print("\n".join(guess_lines(predict(bundle.manifest, folder, asked.given, asked.threads))))
+            print("\n".join(_predicted(bundle.manifest, folder, asked.given, asked.threads)))
             return 0
         protocol = Protocol(threads=asked.threads, seconds=asked.seconds)
         found = measured_here(bundle, folder, protocol, asked.batch)
@@ -68,6 +67,16 @@ def _carried_out(asked: argparse.Namespace, bundle: Bundle) -> int:
     return 0
 
 
+def _predicted(manifest: Manifest, folder: Path, given: str, threads: int) -> Iterable[str]:
+    if manifest.schema == WRITES:
+        from benchmarks.device.answer import answer_lines
+
+        return answer_lines(manifest, folder, given, threads)
+    from benchmarks.device.predict import predict
+
+    return guess_lines(predict(manifest, folder, given, threads))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="runner.pyz", description="Checks, times and asks a model in a bundle.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -75,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         ("verify", "is the bundle what was packed"),
         ("selftest", "does the model answer here as where it was packed"),
         ("bench", "how long does a call take here"),
-        ("predict", "what does the model say of an image or a text"),
+        ("predict", "what does the model say of an image or a text, or write on"),
     ):
         command = commands.add_parser(name, help=told, description=told)
         if name == "predict":

@@ -28,7 +28,8 @@ def measured_here(
 ) -> dict[str, Any]:
     """Selftest, then latency of an unpacked bundle's engine at each batch size; plain values for JSON.
 
-    The inputs are the golden ones; a batch is made of as many of them, in turns.
+    The inputs are the golden ones; a batch is made of as many of them, in turns. Of a model that writes whole answers are timed,
+    and under "first_token" the first token of each.
 
     Raises:
         QualityError: if the engine does not answer as where it was packed: its times would be of something else.
@@ -44,8 +45,14 @@ def measured_here(
         if fixed and fixed != {size}:
             raise InputError(f"--batch {size}: the engine has its batch fixed at {min(fixed)}")
     inputs = {size: [_batch(singles, first, size) for first in range(len(singles))] for size in batch_sizes}
+    sizes: dict[str, int] = {}
+    if engine.generation is not None:
+        from benchmarks.device.answers_timed import first_tokens, whole_answers
+
+        engine, sizes = whole_answers(engine, bundle.manifest, singles[0])
     before = machine()  # after the selftest: the cores are awake, as they are when the last block ends
     found = measure({MODEL: engine}, inputs, protocol, control=MODEL, track=track)
+    first = first_tokens(engine, inputs, protocol, sizes, track) if sizes else None
     after = state()
     timings, again = found[MODEL].timings, found[CONTROL].timings
     return {
@@ -57,7 +64,8 @@ def measured_here(
         "target": engine.target,
         "scheme": engine.scheme,
         "protocol": asdict(protocol),
-        "latency": [asdict(each.latency({})) for each in timings.values()],
+        "latency": [asdict(each.latency(sizes)) for each in timings.values()],
+        **({} if first is None else {"first_token": first}),
         "control": {str(size): asdict(again[size].faster_than(timings[size])) for size in timings},
         "footprint": asdict(found[MODEL].footprint),
         "selftest": asdict(tested),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,8 +15,11 @@ from benchmarks.device.golden import Sample, golden_samples
 from benchmarks.worker import first_line
 from export.bundle.manifest import Manifest
 from export.errors import CompressError, EnvironmentFailure, UnsupportedError
-from targets import REGISTRY, Engine, Session, Target, target_class
+from targets import REGISTRY, Engine, Session, Target, load, target_class
 from targets.isa import architecture
+
+if TYPE_CHECKING:
+    from targets.generation import Generation
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Selftest:
         following_s: the median of all others.
         findings: a sentence for each output that is not what it should be; none if the test is passed.
         closest: the largest difference found, as a share of what is allowed.
+        unlike: of a model that writes: answers with another token than where it was packed, one as likely.
     """
 
     samples: int
@@ -36,6 +41,7 @@ class Selftest:
     following_s: float
     findings: tuple[str, ...]
     closest: float
+    unlike: int = 0
 
     @property
     def passed(self) -> bool:
@@ -55,10 +61,11 @@ def selftest(manifest: Manifest, folder: Path, threads: int = 1) -> Selftest:
     start = time.perf_counter()
     with loaded(target, engine, threads) as session:
         load_s = time.perf_counter() - start
+        if engine.generation is not None:
+            return _written(session, engine.generation, samples, manifest, load_s)
         taken, answers = zip(*(_timed(session, inputs) for inputs, _ in samples))
     findings, closest = compared(samples, answers, manifest.golden.tolerance)
-    following = float(np.median(taken[1:])) if len(taken) > 1 else taken[0]
-    return Selftest(len(samples), load_s, taken[0], following, findings, closest)
+    return Selftest(len(samples), load_s, taken[0], _following(taken), findings, closest)
 
 
 def engine_of(manifest: Manifest, folder: Path) -> tuple[Target, Engine]:
@@ -91,7 +98,7 @@ def loaded(target: Target, engine: Engine, threads: int) -> Iterator[Session]:
         CompressError: what the target raised, or UnsupportedError with the runtime's first line.
     """
     try:
-        with target.load(engine, threads) as session:
+        with load(target, engine, threads) as session:
             yield session
     except CompressError:
         raise
@@ -118,6 +125,20 @@ def compared(
         if difference > tolerance[name]
     ]
     return tuple(findings), max((_share(found, tolerance[name]) for name, (found, _) in worst.items()), default=0.0)
+
+
+def _written(
+    session: Session, generation: Generation, samples: Sequence[Sample], manifest: Manifest, load_s: float
+) -> Selftest:
+    from benchmarks.device.written import judged
+
+    found = judged(session, samples, manifest.golden.tolerance["logits"], generation)
+    first, following = found.taken_s[0], _following(found.taken_s)
+    return Selftest(len(samples), load_s, first, following, found.findings, found.closest, found.unlike)
+
+
+def _following(taken: Sequence[float]) -> float:
+    return float(np.median(taken[1:])) if len(taken) > 1 else taken[0]
 
 
 def _timed(session: Session, inputs: Mapping[str, np.ndarray]) -> tuple[float, dict[str, np.ndarray]]:

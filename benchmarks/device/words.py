@@ -36,6 +36,7 @@ def selftest_lines(bundle: Bundle, tested: Selftest) -> Iterable[str]:
         yield (
             f"pass: {tested.samples} golden inputs answered as by {printable(bundle.manifest.golden.answered_by)}; "
             f"largest difference {tested.closest:.0%} of what is allowed"
+            + (f"; {tested.unlike} answers differ in a token that is as likely" if tested.unlike else "")
         )
     for finding in tested.findings:
         yield f"fail: {printable(finding)}"
@@ -53,6 +54,10 @@ def bench_lines(found: Mapping[str, Any]) -> Iterable[str]:
             f"batch {size}: median {_ms(latency['median_s'])} a call over {latency['calls']:,} calls; "
             f"A/A {again['value']:.3f} [{again['low']:.3f}, {again['high']:.3f}]"
         )
+    if "first_token" in found:
+        from benchmarks.device.answers_timed import answer_times
+
+        yield from answer_times(found)
     for finding in (*found["findings"], *found["warnings"]):
         yield f"warning: {finding}"
 

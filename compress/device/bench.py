@@ -16,6 +16,7 @@ from compress.device.transport import ConnectionLost, Told, Transport
 from compress.pack.runner import make_runner
 from compress.run_directory import sha256_of
 from export.bundle.archive import write_archive
+from export.bundle.manifest import WRITES
 from export.bundle.verify import Bundle
 from export.errors import CompressError, EnvironmentFailure, InputError, QualityError, SecurityError, UnsupportedError
 
@@ -138,7 +139,7 @@ def _files(bundle: Bundle, scratch: Path) -> dict[str, Path]:
         packed = scratch / "bundle"
         write_archive({name: bundle.path / name for name in bundle.contents.sizes}, packed)
     runner = scratch / "runner.pyz"
-    runner.write_bytes(make_runner(bundle.manifest.engine["target"]))
+    runner.write_bytes(make_runner(bundle.manifest.engine["target"], bundle.manifest.schema == WRITES))
     return {f"{sha256_of(packed)}-app.compress": packed, f"{sha256_of(runner)}-runner.pyz": runner}
 
 

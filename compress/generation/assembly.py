@@ -96,7 +96,7 @@ class PartCalibration:
             names = [spec.name for spec in self.model.inputs]
             yield from ({name: prompt[name] for name in names} for prompt in self.prompts)
             return
-        recorder = {name: _Recorder(_open(part.path)) for name, part in self.model.parts.items()}
+        recorder = {name: _Recorder(open_part(part.path)) for name, part in self.model.parts.items()}
         read = _read_answer if "encoder" in self.model.parts else _read_halves
         for prompt in self.prompts:
             read(recorder, self.model, prompt)
@@ -139,8 +139,8 @@ def _read_answer(recorders: Mapping[str, _Recorder], model: Assembly, prompt: Ar
     session.go_on(prompt, answer[:, : max(1, length)])
 
 
-def _open(path: Path) -> Session:
-    """A part in float32 on ONNX Runtime."""
+def open_part(path: Path) -> Session:
+    """The ONNX model of a part on ONNX Runtime."""
     from targets.onnxruntime_session import OnnxRuntimeSession, open_engine
 
     model = OnnxModel.read(path)

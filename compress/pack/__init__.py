@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,14 +14,14 @@ from benchmarks.report import Report, Row
 from compress import __version__
 from compress.engines import artifact_folder, read_engine
 from compress.pack import golden
-from compress.pack.kept import TOKENIZER, Kept, read_kept
+from compress.pack.kept import TEXT, TOKENIZER, Kept, read_kept
 from compress.pack.private import check_private
 from compress.pack.runner import make_runner
 from compress.run_directory import sha256_of
 from export.bundle.archive import write_archive
-from export.bundle.manifest import FILE, SIGNATURE, SUMS, FileEntry, Manifest, Runtime
+from export.bundle.manifest import FILE, SCHEMA, SIGNATURE, SUMS, WRITES, FileEntry, Manifest, Runtime
 from export.bundle.verify import Bundle, sums, verify
-from export.errors import InputError, QualityError, UnsupportedError
+from export.errors import InputError, QualityError
 from targets import Engine, Target, target_class
 
 MODEL, RUNNER = "model", "runner.pyz"
@@ -105,13 +105,7 @@ def _artifact(run: Path, row: Row) -> tuple[Path, Engine]:
             raise QualityError(
                 f"{run / name}: is not the file that was measured (its sha256 is another); run the recipe again"
             )
-    engine = read_engine(folder)
-    if engine.generation is not None:
-        raise UnsupportedError(
-            f"compress pack: what ships for {engine.target} is a model of several parts ({', '.join(engine.parts)}), which a bundle "
-            f"cannot hold yet; take the folder {folder.relative_to(run).as_posix()} of the run as it is"
-        )
-    return folder, engine
+    return folder, read_engine(folder)
 
 
 def _collected(
@@ -119,28 +113,26 @@ def _collected(
 ) -> tuple[dict[str, Path], Manifest]:
     """All files but the manifest, by their names in the bundle, and the manifest."""
     target, source = target_class(engine.target)(), folder / "model.onnx"
-    answers = golden.answered(target, engine, source, kept.golden)
+    answers = _answers(target, engine, source, kept)
     precision = next((each.precision for each in _schemes(target) if engine.scheme.startswith(each.name)), "int8")
     engine = _for_platform(engine, platform)
-    needs = target.needs(engine)
-    shipped = dict.fromkeys((*engine.files, *needs.files))
+    needs = [target.needs(part) for part in _loaded(engine)]
+    shipped = dict.fromkeys((*engine.files, *(file for each in needs for file in each.files)))
     files = {f"{MODEL}/{file.relative_to(folder).as_posix()}": file for file in shipped}
     told, arrays = golden.written(kept.golden, answers, precision, scratch)
     files |= arrays
     if kept.tokenizer is not None:
         files[TOKENIZER] = kept.tokenizer
     files[RUNNER] = scratch / RUNNER
-    files[RUNNER].write_bytes(make_runner(engine.target))
-    value = engine.to_json(folder)
-    value.pop("facts", None)
-    value |= {"path": f"{MODEL}/{value['path']}", "files": [f"{MODEL}/{name}" for name in value["files"]]}
+    writes = engine.generation is not None
+    files[RUNNER].write_bytes(make_runner(engine.target, writes))
     score = row.evaluation
     manifest = Manifest(
         name=report.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         toolkit_version=__version__,
-        engine=value,
-        runtime=_with_version(needs.runtime, report),
+        engine=_in_bundle(engine.to_json(folder)),
+        runtime=_with_version(needs[0].runtime, report),
         metric={
             "name": report.metric,
             "higher_is_better": report.higher_is_better,
@@ -163,8 +155,40 @@ def _collected(
         },
         licence=kept.licence,
         files={name: FileEntry(sha256_of(path), path.stat().st_size) for name, path in sorted(files.items())},
+        schema=WRITES if writes else SCHEMA,
     )
     return files, manifest
+
+
+def _answers(target: Target, engine: Engine, source: Path, kept: Kept) -> golden.Answered:
+    """What the engine answers to the golden inputs.
+
+    Raises:
+        InputError: if the run was made before prompts were kept.
+    """
+    if engine.generation is None:
+        return golden.answered(target, engine, source, kept.golden)
+    if (kept.postprocessing or {}).get("kind") != TEXT:
+        raise InputError(
+            f"{source.parent}: the run kept no prompts for a model that writes, as runs of an earlier version did not; run the "
+            "recipe again, finished parts are reused"
+        )
+    from compress.pack.golden_texts import written_answers
+
+    return written_answers(target, engine, engine.generation, kept.golden)
+
+
+def _loaded(engine: Engine) -> Sequence[Engine]:
+    """What a runtime loads one by one; the decoder of a model that writes comes first."""
+    return [engine] if engine.generation is None else [engine.parts[name] for name in sorted(engine.parts)]
+
+
+def _in_bundle(value: dict[str, Any]) -> dict[str, Any]:
+    """An engine as the manifest holds it: file names within the bundle, nothing that only the report tells."""
+    told = {name: found for name, found in value.items() if name not in ("facts", "parts")}
+    told |= {"path": f"{MODEL}/{value['path']}", "files": [f"{MODEL}/{name}" for name in value["files"]]}
+    parts = {name: _in_bundle(part) for name, part in value.get("parts", {}).items()}
+    return {**told, "parts": parts} if parts else told
 
 
 def _for_platform(engine: Engine, platform: str | None) -> Engine:
@@ -174,6 +198,10 @@ def _for_platform(engine: Engine, platform: str | None) -> Engine:
         InputError: if no file was made for it.
         QualityError: if the file is no longer the one that was made.
     """
+    if engine.generation is not None:
+        parts = {name: _for_platform(part, platform) for name, part in engine.parts.items()}
+        decoder, files = parts["decoder"], tuple(file for part in parts.values() for file in part.files)
+        return replace(engine, path=decoder.path, files=files, settings=decoder.settings, parts=parts)
     settings = dict(engine.settings)
     own, others = settings.get("platform"), dict(settings.pop("also_for", {}))
     recorded = settings.pop("also_for_sha256", {})

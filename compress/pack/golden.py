@@ -21,12 +21,21 @@ ALLOWED = {"fp32": 1e-3, "fp16": 0.02, "bf16": 0.05, "int8": 0.05, "int4": 0.05}
 and a value between two steps of INT8 goes to the other one."""
 
 
+HERE = "this engine where it was packed"
+FROM_ONNX = "ONNX Runtime, from the ONNX model that the engine is built from"
+
+
 @dataclass(frozen=True)
 class Answered:
-    """Outputs by name for each golden sample, and who gave them, in words."""
+    """Outputs by name for each golden sample, and who gave them, in words.
+
+    Args:
+        spread: largest less smallest value of what has a tolerance, where not all of it is among the outputs.
+    """
 
     outputs: tuple[Arrays, ...]
     by: str
+    spread: Mapping[str, float] | None = None
 
 
 def answered(target: Target, engine: Engine, source: Path, samples: Sequence[Mapping[str, np.ndarray]]) -> Answered:
@@ -47,9 +56,7 @@ def answered(target: Target, engine: Engine, source: Path, samples: Sequence[Map
         )
     if target.cannot_run() is None:
         with target.load(engine, threads=1) as session:
-            return Answered(
-                tuple(_copied(session.run(inputs)) for inputs in samples), "this engine where it was packed"
-            )
+            return Answered(tuple(_copied(session.run(inputs)) for inputs in samples), HERE)
     if not source.is_file():
         raise UnsupportedError(
             f"{engine.target}: the engine cannot run here, and no {source.name} lies beside it to ask"
@@ -61,7 +68,7 @@ def answered(target: Target, engine: Engine, source: Path, samples: Sequence[Map
     asked = onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in asked.get_outputs()]
     found = [dict(zip(names, asked.run(names, dict(inputs)), strict=True)) for inputs in samples]
-    return Answered(tuple(map(_copied, found)), "ONNX Runtime, from the ONNX model that the engine is built from")
+    return Answered(tuple(map(_copied, found)), FROM_ONNX)
 
 
 def written(
@@ -95,9 +102,10 @@ def written(
         )
         for number, rows in enumerate(groups.values())
     )
-    tolerance = {
-        name: ALLOWED[precision] * _range([outputs[name] for outputs in answers.outputs]) for name in answers.outputs[0]
+    spread = answers.spread or {
+        name: _range([outputs[name] for outputs in answers.outputs]) for name in answers.outputs[0]
     }
+    tolerance = {name: ALLOWED[precision] * found for name, found in spread.items()}
     return Golden(answers.by, tolerance, made), files
 
 

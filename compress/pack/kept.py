@@ -6,12 +6,13 @@ import io
 import json
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from benchmarks.preprocessing import TextPreprocessing
 from compress.samples import Split, samples_of
@@ -22,6 +23,10 @@ from export.files import write_whole
 FOLDER = "device"
 GOLDEN, WORKLOAD, TOKENIZER = "golden.npz", "workload.json", "tokenizer.json"
 SAMPLES = 16
+TEXT = "text"
+"""Kind of the outputs of a model that writes."""
+PROMPT_INPUTS = ("input_ids", "attention_mask", "padding")
+"""What a session on its parts takes; the batches of its plain forward may hold more."""
 
 
 @dataclass(frozen=True)
@@ -41,24 +46,42 @@ class Kept:
     tokenizer: Path | None
 
 
-def keep(workload: Workload, validation: Split, run: Path) -> None:
-    """Write them to the run's folder; the golden inputs are validation samples, evenly spread over the split."""
+def keep(workload: Workload, validation: Split, run: Path, prompt_length: int | None = None) -> None:
+    """Write them to the run's folder; the golden inputs are validation samples, evenly spread over the split.
+
+    Args:
+        prompt_length: tokens at most of the prompts of a model that writes: where it is not judged by what it writes, its
+            validation samples are whole texts, and may leave no room for an answer.
+    """
     every = max(1, validation.samples // SAMPLES)
-    chosen = islice(samples_of(validation.batches), 0, every * SAMPLES, every)
+    samples: Iterable[dict[str, Tensor]] = islice(samples_of(validation.batches), 0, every * SAMPLES, every)
+    if workload.writing is not None:
+        length = prompt_length if workload.writing.metric is None else None
+        samples = (_prompt(sample, length) for sample in samples)
     preprocessing = workload.preprocessing
+    if isinstance(preprocessing, TextPreprocessing):
+        preprocessing = replace(preprocessing, tokenizer=TOKENIZER)
     told = {
         "preprocessing": None if preprocessing is None else preprocessing.to_json(),
         "postprocessing": _postprocessing(workload),
         "class_names": list(workload.class_names),
         "licence": workload.licence,
     }
-    write_kept(run, map(to_numpy, chosen), told)
-    if isinstance(preprocessing, TextPreprocessing):
-        shutil.copyfile(preprocessing.tokenizer, run / FOLDER / TOKENIZER)
+    write_kept(run, map(to_numpy, samples), told)
+    if isinstance(workload.preprocessing, TextPreprocessing):
+        shutil.copyfile(workload.preprocessing.tokenizer, run / FOLDER / TOKENIZER)
 
 
-def _postprocessing(workload: Workload) -> dict[str, str] | None:
-    """Of a model that classifies: its first output holds logits, as its metric and its loss read them."""
+def _prompt(sample: Mapping[str, Tensor], length: int | None) -> dict[str, Tensor]:
+    """What of a sample is a prompt, its tokens cut to `length`."""
+    found = {name: sample[name] for name in PROMPT_INPUTS if name in sample}
+    return {name: tensor if name == "padding" else tensor[:, :length] for name, tensor in found.items()}
+
+
+def _postprocessing(workload: Workload) -> dict[str, Any] | None:
+    """Of a model that classifies: its first output holds logits, as its metric and its loss read them. Of one that writes: tokens."""
+    if workload.writing is not None:
+        return {"kind": TEXT, "output": "tokens", "timed_tokens": workload.writing.timed}
     if not workload.metric.classifies:
         return None
     return {"kind": "classes", "output": workload.output_names[0], "activation": "softmax"}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pairs import END, PADDING, START, Decode, calibration_pairs, load_tokenizer, pair_batches, prompts, read_split
+from pairs import END, LONGEST, PADDING, START, Decode, calibration_pairs, load_tokenizer, pair_batches, prompts, read_split
 from safetensors import safe_open
 from translator import loss, network, writing
 
 from benchmarks.metrics import BLEU, ROUGE, Perplexity
+from benchmarks.preprocessing import TextPreprocessing
 from compress.checkpoint import load_weights
 from compress.workload import Workload
 from export.errors import InputError
@@ -35,7 +36,8 @@ def translation(*, data: str, weights: str, metric: str = "bleu", batch_size: in
         raise InputError(f"examples/multi30k: metric must be bleu or rougeL, found {metric!r}")
     with safe_open(path, framework="pt") as file:
         stated = file.metadata() or {}
-    tokenizer = load_tokenizer(path.with_name(f"{path.stem}-tokenizer.json"))
+    spelled = path.with_name(f"{path.stem}-tokenizer.json")
+    tokenizer = load_tokenizer(spelled)
     padding, end, start = (tokenizer.token_to_id(token) for token in (PADDING, END, START))
     model = network(stated.get("network", "transformer"), tokenizer.get_vocab_size(), padding, end, start)  # type: ignore[arg-type]
     load_weights(model, path)
@@ -58,6 +60,7 @@ def translation(*, data: str, weights: str, metric: str = "bleu", batch_size: in
         metric=Perplexity(),
         baseline=float(stated["test_bleu"]) if metric == "bleu" and "test_bleu" in stated else None,
         baseline_tolerance=0.05,
+        preprocessing=TextPreprocessing(str(spelled), longest=LONGEST, end=end),
         writing=writing(
             padding,
             end,

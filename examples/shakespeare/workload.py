@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 from gpt import gpt, loss
-from play_text import END, PADDING, ShiftedWindows, encode, load_tokenizer, read_parts, windows
+from play_text import END, PADDING, WINDOW, ShiftedWindows, encode, load_tokenizer, read_parts, windows
 from safetensors import safe_open
 
 from benchmarks.metrics import Perplexity
+from benchmarks.preprocessing import TextPreprocessing
 from compress.checkpoint import load_weights
 from compress.generation import Generation, Writing
 from compress.generation.transformers_parts import causal_parts
@@ -34,7 +35,8 @@ def shakespeare(*, data: str, weights: str, new_tokens: int = 64, batch_size: in
             f"examples/shakespeare: {path} is missing; make it with: python examples/shakespeare/train.py "
             f"--data FILE --out {path}; then name it with --set arguments.weights=FILE"
         )
-    tokenizer = load_tokenizer(path.with_name("tokenizer.json"))
+    spelled = path.with_name("tokenizer.json")
+    tokenizer = load_tokenizer(spelled)
     padding, end = (tokenizer.token_to_id(token) for token in (PADDING, END))
     model = gpt(tokenizer.get_vocab_size(), padding, end)
     load_weights(model, path)
@@ -59,5 +61,6 @@ def shakespeare(*, data: str, weights: str, new_tokens: int = 64, batch_size: in
         metric=Perplexity(),
         baseline=None if stated is None else float(stated),
         baseline_tolerance=0.01,
+        preprocessing=TextPreprocessing(str(spelled), mask=None, longest=WINDOW),
         writing=Writing(causal_parts, Generation(end=end, padding=padding, new_tokens=new_tokens)),
     )

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import PurePosixPath
 from typing import Any
 
 from export.bundle.names import check_names
-from export.errors import SecurityError
+from export.errors import SecurityError, UnsupportedError
 
 FILE = "manifest.json"
 SUMS = "SHA256SUMS"
 SIGNATURE = "signature.json"
 SCHEMA = "edge-compress bundle 1"
+WRITES = "edge-compress writer bundle 1"
+"""Of a model that writes: its engine has parts, its golden answers are texts (`export.bundle.writing`)."""
 LARGEST_BYTES = 1 << 22
 
 
@@ -112,36 +115,57 @@ def read_manifest(content: bytes) -> Manifest:
     """The manifest in a bundle, its fields checked for their types and that all they name is in `files`.
 
     Raises:
-        SecurityError: if it is not one of this schema.
+        SecurityError: if it is not one of these schemas.
+        UnsupportedError: if it is of a model that writes, and this is the runner of one that does not.
     """
     value = _plain(content)
-    if value.get("schema") != SCHEMA:
+    if value.get("schema") not in (SCHEMA, WRITES):
         raise SecurityError(
-            f"{FILE}: schema {_short(value.get('schema'))}, this toolkit reads '{SCHEMA}'; pack it again"
+            f"{FILE}: schema {short(value.get('schema'))}, this toolkit reads '{SCHEMA}'; pack it again"
         )
+    engine, check_answers = _readers(value["schema"])
     try:
         manifest = Manifest(
             **_typed(
                 value,
                 Manifest,
-                {"engine": _engine, "runtime": _runtime, "golden": _golden, "files": _files, "class_names": _strings},
+                {"engine": engine, "runtime": _runtime, "golden": _golden, "files": _files, "class_names": strings},
             )
         )
-        _check_golden(manifest)
-    except (_Wrong, RecursionError) as error:
+        check_answers(manifest)
+    except (Wrong, RecursionError) as error:
         raise SecurityError(f"{FILE}: {error}; the bundle was not made by `compress pack`") from error
     for name in _named(manifest):
         if not isinstance(name, str) or name not in manifest.files:
-            raise SecurityError(f"{FILE}: it names {_short(name)}, which is not in its list of files")
+            raise SecurityError(f"{FILE}: it names {short(name)}, which is not in its list of files")
     return manifest
+
+
+def _readers(schema: str) -> tuple[Callable[[Any], Mapping[str, Any]], Callable[[Manifest], None]]:
+    """What reads a schema's engine, and what checks its golden answers."""
+    if schema == SCHEMA:
+        return plain_engine, _check_golden
+    if find_spec("export.bundle.writing") is None:
+        raise UnsupportedError(
+            "this runner was packed with a model that does not write, and the bundle holds one that does; take runner.pyz of "
+            "this bundle"
+        )
+    from export.bundle import writing
+
+    return writing.engine, writing.check_answers
 
 
 def _written(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
-class _Wrong(Exception):
-    pass
+def engines(engine: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a runtime loads one by one: the parts of a model that writes, or the engine itself."""
+    return list(engine.get("parts", {"": engine}).values())
+
+
+class Wrong(Exception):
+    """What is wrong with a manifest, in words."""
 
 
 def _plain(content: bytes) -> dict[str, Any]:
@@ -181,20 +205,20 @@ def _typed(value: Any, kind: Any, others: Mapping[str, Any] | None = None) -> di
     annotations = kind.__annotations__
     if not isinstance(value, dict) or value.keys() != annotations.keys():
         found = sorted(value) if isinstance(value, dict) else type(value).__name__
-        raise _Wrong(f"{kind.__name__} must have {', '.join(annotations)}, found {_short(found)}")
+        raise Wrong(f"{kind.__name__} must have {', '.join(annotations)}, found {short(found)}")
     made = {}
     for name, annotation in annotations.items():
         found, optional = value[name], annotation.endswith(" | None")
         if others and name in others:
             made[name] = others[name](found)
-        elif (optional and found is None) or _is(found, _PLAIN[annotation]):
+        elif (optional and found is None) or is_kind(found, _PLAIN[annotation]):
             made[name] = tuple(found) if isinstance(found, list) else found
         else:
-            raise _Wrong(f"{name}: found {_short(found)}, {annotation} is meant")
+            raise Wrong(f"{name}: found {short(found)}, {annotation} is meant")
     return made
 
 
-def _is(value: Any, kind: Any) -> bool:
+def is_kind(value: Any, kind: Any) -> bool:
     """JSON's true and false are no numbers."""
     return isinstance(value, kind) and not isinstance(value, bool)
 
@@ -212,27 +236,31 @@ _ENGINE: dict[str, Any] = {
 }
 
 
-def _engine(value: Any) -> Mapping[str, Any]:
+def plain_engine(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict) or value.keys() != _ENGINE.keys():
-        raise _Wrong(f"engine: found {_short(value)}, an object with {', '.join(_ENGINE)} is meant")
+        raise Wrong(f"engine: found {short(value)}, an object with {', '.join(_ENGINE)} is meant")
     for name, kind in _ENGINE.items():
-        if not _is(value[name], kind):
-            raise _Wrong(f"engine.{name}: found {_short(value[name])}")
-    _strings(value["files"])
+        if not is_kind(value[name], kind):
+            raise Wrong(f"engine.{name}: found {short(value[name])}")
+    strings(value["files"])
     for spec in (*value["inputs"], *value["outputs"]):
         if not _is_tensor(spec):
-            raise _Wrong(f"engine: a tensor has name, dtype and shape, found {_short(spec)}")
+            raise Wrong(f"engine: a tensor has name, dtype and shape, found {short(spec)}")
     return value
 
 
 def _is_tensor(spec: Any) -> bool:
     if not isinstance(spec, dict) or spec.keys() != {"name", "dtype", "shape"} or not isinstance(spec["shape"], list):
         return False
-    return _is(spec["name"], str) and _is(spec["dtype"], str) and all(_is(axis, (int, str)) for axis in spec["shape"])
+    return (
+        is_kind(spec["name"], str)
+        and is_kind(spec["dtype"], str)
+        and all(is_kind(axis, (int, str)) for axis in spec["shape"])
+    )
 
 
 def _runtime(value: Any) -> Runtime:
-    return Runtime(**_typed(value, Runtime, {"compute_capabilities": _strings}))
+    return Runtime(**_typed(value, Runtime, {"compute_capabilities": strings}))
 
 
 def _golden(value: Any) -> Golden:
@@ -241,35 +269,35 @@ def _golden(value: Any) -> Golden:
 
 def _groups(value: Any) -> tuple[GoldenGroup, ...]:
     if not isinstance(value, list):
-        raise _Wrong(f"groups: found {_short(value)}, a list is meant")
+        raise Wrong(f"groups: found {short(value)}, a list is meant")
     groups = tuple(GoldenGroup(**_typed(each, GoldenGroup)) for each in value)
     for group in groups:
-        _strings([*group.inputs.values(), *group.outputs.values()])
+        strings([*group.inputs.values(), *group.outputs.values()])
     return groups
 
 
 def _tolerance(value: Any) -> dict[str, float]:
-    if not isinstance(value, dict) or not all(_is(each, (int, float)) and each >= 0 for each in value.values()):
-        raise _Wrong(f"tolerance: found {_short(value)}, a number from 0 for each output is meant")
+    if not isinstance(value, dict) or not all(is_kind(each, (int, float)) and each >= 0 for each in value.values()):
+        raise Wrong(f"tolerance: found {short(value)}, a number from 0 for each output is meant")
     return value
 
 
 def _files(value: Any) -> dict[str, FileEntry]:
     if not isinstance(value, dict) or not value:
-        raise _Wrong(f"files: found {_short(value)}, an object is meant")
+        raise Wrong(f"files: found {short(value)}, an object is meant")
     files = {name: FileEntry(**_typed(entry, FileEntry)) for name, entry in value.items()}
     for name, entry in files.items():
         if len(entry.sha256) != 64 or set(entry.sha256) - set("0123456789abcdef") or entry.size_bytes < 0:
-            raise _Wrong(f"files: {_short(name)}: found {_short(entry)}, a sha256 and a size are meant")
+            raise Wrong(f"files: {short(name)}: found {short(entry)}, a sha256 and a size are meant")
     if set(files) & {FILE, SUMS, SIGNATURE}:
-        raise _Wrong(f"files: {FILE}, {SUMS} and {SIGNATURE} cannot be in their own list")
+        raise Wrong(f"files: {FILE}, {SUMS} and {SIGNATURE} cannot be in their own list")
     check_names(files)
     return files
 
 
-def _strings(value: Any) -> tuple[str, ...]:
+def strings(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise _Wrong(f"found {_short(value)}, a list of texts is meant")
+        raise Wrong(f"found {short(value)}, a list of texts is meant")
     return tuple(value)
 
 
@@ -278,26 +306,30 @@ def _check_golden(manifest: Manifest) -> None:
     engine = manifest.engine
     inputs, outputs = ({spec["name"] for spec in engine[kind]} for kind in ("inputs", "outputs"))
     if not manifest.golden.groups:
-        raise _Wrong("golden: it holds no inputs")
+        raise Wrong("golden: it holds no inputs")
     for group in manifest.golden.groups:
         if group.samples < 1 or set(group.inputs) != inputs or set(group.outputs) != outputs:
-            raise _Wrong(f"golden: found {_short(group)}, samples of every input and output of the engine are meant")
+            raise Wrong(f"golden: found {short(group)}, samples of every input and output of the engine are meant")
     if set(manifest.golden.tolerance) != outputs:
-        raise _Wrong(f"golden: found {_short(manifest.golden.tolerance)}, a tolerance of every output is meant")
+        raise Wrong(f"golden: found {short(manifest.golden.tolerance)}, a tolerance of every output is meant")
 
 
 def _named(manifest: Manifest) -> list[str]:
     """Every file that a field other than `files` names."""
     golden = [name for group in manifest.golden.groups for name in (*group.inputs.values(), *group.outputs.values())]
     tokenizer = (manifest.preprocessing or {}).get("tokenizer")
-    path, settings = manifest.engine["path"], manifest.engine["settings"]
-    others = settings.get("also_for", {})
-    beside = (
-        [f"{PurePosixPath(path).parent}/{name}" for name in others.values()] if isinstance(others, dict) else [others]
-    )
-    return [path, *manifest.engine["files"], *golden, *beside, *([] if tokenizer is None else [tokenizer])]
+    found = [*golden, *([] if tokenizer is None else [tokenizer])]
+    for engine in (manifest.engine, *engines(manifest.engine)):
+        path, others = engine["path"], engine["settings"].get("also_for", {})
+        beside = (
+            [f"{PurePosixPath(path).parent}/{name}" for name in others.values()]
+            if isinstance(others, dict)
+            else [others]
+        )
+        found += [path, *engine["files"], *beside]
+    return found
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     text = ascii(value)
     return text if len(text) <= 100 else text[:97] + "..."

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from export.bundle.contents import Contents, FolderContents, open_contents
-from export.bundle.manifest import FILE, LARGEST_BYTES, SIGNATURE, SUMS, Manifest, read_manifest
+from export.bundle.manifest import FILE, LARGEST_BYTES, SIGNATURE, SUMS, Manifest, engines, read_manifest
 from export.bundle.onnx_files import external_files
 from export.errors import EnvironmentFailure, SecurityError
 
@@ -154,10 +154,16 @@ def _sha256(contents: Contents, name: str) -> str:
 
 def _check_engine(manifest: Manifest, contents: Contents) -> None:
     """What no checksum tells: a model in disguise, ONNX files that reach for others, an engine that is not the recorded one."""
-    path, target = manifest.engine["path"], manifest.engine["target"]
-    ending, begin = _MODELS.get(target, ("", b""))
-    if not path.endswith(ending) or not re.match(begin, next(contents.read(path), b""), re.DOTALL):
-        raise SecurityError(f"{path} is no model that {target} loads, {ending}; nothing was loaded")
+    for engine in engines(manifest.engine):
+        path, target = engine["path"], engine["target"]
+        ending, begin = _MODELS.get(target, ("", b""))
+        if not path.endswith(ending) or not re.match(begin, next(contents.read(path), b""), re.DOTALL):
+            raise SecurityError(f"{path} is no model that {target} loads, {ending}; nothing was loaded")
+        source = str(PurePosixPath(path).with_name("model.onnx"))
+        for setting, name in (("sha256", path), ("source_sha256", source)):
+            recorded, listed = engine["settings"].get(setting), manifest.files.get(name)
+            if recorded is not None and (listed is None or recorded != listed.sha256):
+                raise SecurityError(f"{name} is not the one that was recorded when the engine was built")
     for name in manifest.files:
         if not name.lower().endswith(".onnx"):
             continue
@@ -165,7 +171,3 @@ def _check_engine(manifest: Manifest, contents: Contents) -> None:
         for location in external_files(b"".join(contents.read(name))):
             if str(folder / location) not in manifest.files:
                 raise SecurityError(f"{name} keeps data in {location!a}, which is not in the bundle")
-    for setting, name in (("sha256", path), ("source_sha256", str(PurePosixPath(path).with_name("model.onnx")))):
-        recorded, listed = manifest.engine["settings"].get(setting), manifest.files.get(name)
-        if recorded is not None and (listed is None or recorded != listed.sha256):
-            raise SecurityError(f"{name} is not the one that was recorded when the engine was built")

@@ -23,7 +23,7 @@ from tests.export.bundle.bundles import bundle_files, zip_bytes
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "onnx", "psutil", "pydantic", "typer", "rich", "yaml", "jinja2", "plotly", "safetensors", "filelock")
-MODULES_OF_ANY = {place for target in TARGETS for place in modules(target)}
+MODULES_OF_ANY = {place for target in TARGETS for place in modules(target, writes=True)}
 
 
 def braces(pattern: str) -> list[str]:

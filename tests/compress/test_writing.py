@@ -8,6 +8,7 @@ from rich.console import Console
 pytest.importorskip("transformers", reason="transformers is not installed: pip install edge-compress[nlp]")
 
 import compress
+from benchmarks.device.main import main as runner
 from benchmarks.metrics import BLEU
 from benchmarks.render.tables_writing import writing_table
 from benchmarks.worker import Worker
@@ -139,12 +140,22 @@ def test_engines_of_the_original_write_what_torch_writes(gpt, bart):
         assert not any("writes other tokens" in warning for warning in report.warnings)
 
 
-def test_what_is_not_there_yet_says_so(bart, tmp_path):
-    run, _ = bart
-    with pytest.raises(
-        UnsupportedError, match=r"model of several parts \(encoder, decoder\), which a bundle cannot hold yet"
+def test_what_ships_is_packed_and_answers_as_in_the_run(gpt, bart, tmp_path, capsys):
+    for run, target, asked in (
+        (gpt[0], "onnxruntime_mobile", "3 5 8 10 13"),
+        (bart[0], "onnxruntime_mobile", "5 9 14"),
+        (bart[0], "openvino", "5 9 14"),
     ):
-        pack(run, "onnxruntime_mobile", tmp_path / "bart.compress", anyway=True)
+        bundle = pack(run, target, tmp_path / f"{run.parent.name}-{target}.compress", anyway=True).bundle
+        assert runner(["selftest", str(bundle.path)]) == 0
+        assert "pass: 16 golden inputs" in capsys.readouterr().out
+        assert runner(["predict", asked, str(bundle.path)]) == 0
+        answer = capsys.readouterr().out.split()
+        assert answer == ["6", "10", "15"] if asked == "5 9 14" else len(answer) == 6
+
+
+def test_what_is_not_there_yet_says_so(bart):
+    run, _ = bart
     with pytest.raises(UnsupportedError, match=r"compress explain: .* is a model of several parts"):
         explain_run(run, "onnxruntime_mobile", None, Console(quiet=True))
 

@@ -179,6 +179,19 @@ def test_scores_are_the_logits_of_the_plain_model(gpt, bart):
     np.testing.assert_allclose(found, after, rtol=1e-4, atol=1e-4)
 
 
+def test_steps_are_the_plain_model_s_logits_before_each_token_of_an_answer(gpt, bart):
+    answer = np.array([[5, 9, 12, 30]] * 3)
+    whole = np.concatenate([PROMPTS, answer], axis=1)
+    with torch.no_grad():
+        expected = gpt(input_ids=torch.from_numpy(whole)).logits.numpy()[:, 4:-1]
+        given = torch.from_numpy(np.concatenate([np.zeros((3, 1), dtype=int), answer[:, :-1]], axis=1))
+        after = bart(input_ids=torch.from_numpy(PROMPTS), decoder_input_ids=given).logits.numpy()
+    found = session(causal_parts(CausalLM(gpt))).steps({"input_ids": PROMPTS}, answer)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    found = session(seq2seq_parts(Seq2SeqLM(bart)), start=0).steps(source(), answer)
+    np.testing.assert_allclose(found, after, rtol=1e-4, atol=1e-4)
+
+
 def test_the_wrapped_models_answer_as_transformers_does(gpt, bart):
     ids = torch.from_numpy(PROMPTS)
     with torch.no_grad():
