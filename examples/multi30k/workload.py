@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pairs import END, LONGEST, PADDING, START, Decode, calibration_pairs, load_tokenizer, pair_batches, prompts, read_split
+from pairs import (
+    END,
+    LONGEST,
+    PADDING,
+    START,
+    Decode,
+    calibration_pairs,
+    load_tokenizer,
+    pair_batches,
+    prompts,
+    read_split,
+)
 from safetensors import safe_open
 from translator import loss, network, writing
 
