@@ -67,14 +67,19 @@ class Sensitivity:
         write_text_whole(path, json.dumps(asdict(self), indent=1, allow_nan=False) + "\n")
 
 
-def signal_to_noise_db(wanted: np.ndarray, found: np.ndarray) -> float:
-    """10 log10 of the wanted outputs' energy over that of the difference; SILENT_DB where there is none."""
-    return float(_decibels(_energy(wanted).sum(), _energy(found - wanted).sum()))
+def signal_to_noise_db(wanted: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
+    """10 log10 of the wanted outputs' energy over that of the difference; SILENT_DB where there is none.
+
+    Args:
+        wanted, found: an array a batch, the sample as first axis; other axes may differ between batches, as lengths do.
+    """
+    signal, noise = _energies(wanted, found)
+    return float(_decibels(signal.sum(), noise.sum()))
 
 
-def signal_to_noise(wanted: np.ndarray, found: np.ndarray, seed: int = 0) -> Interval:
-    """The same with its 95 % interval: a bootstrap over the samples, the first axis."""
-    signal, noise = _energy(wanted), _energy(found - wanted)
+def signal_to_noise(wanted: Sequence[np.ndarray], found: Sequence[np.ndarray], seed: int = 0) -> Interval:
+    """The same with its 95 % interval: a bootstrap over the samples."""
+    signal, noise = _energies(wanted, found)
     rows = np.random.default_rng(seed).integers(len(signal), size=(RESAMPLES, len(signal)))
     low, high = np.quantile(_decibels(signal[rows].sum(axis=1), noise[rows].sum(axis=1)), [0.025, 0.975])
     return Interval(float(_decibels(signal.sum(), noise.sum())), float(low), float(high))
@@ -97,6 +102,12 @@ def ranked(costs: Sequence[LayerCost]) -> tuple[LayerCost, ...]:
         )
         for cost, mine in zip(ordered, intervals, strict=True)
     )
+
+
+def _energies(wanted: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Of the outputs and of the difference, each of shape (samples,)."""
+    noise = [_energy(after - before) for before, after in zip(wanted, found, strict=True)]
+    return np.concatenate([_energy(batch) for batch in wanted]), np.concatenate(noise)
 
 
 def _energy(values: np.ndarray) -> np.ndarray:

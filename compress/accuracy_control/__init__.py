@@ -225,10 +225,8 @@ def metric_changes(switch: LayerSwitch, layers: Iterable[str], bench: Bench) -> 
             break
 
     def value(quantized: set[str]) -> float:
-        rows = [
-            metric.statistics(switch.outputs([batch], quantized), target)
-            for batch, target in zip(batches, targets, strict=True)
-        ]
+        outputs = switch.outputs(batches, quantized)
+        rows = [metric.statistics(output, target) for output, target in zip(outputs, targets, strict=True)]
         return metric.value(np.concatenate(rows))
 
     in_float = value(set())

@@ -41,16 +41,14 @@ class LayerSwitch:
         self._inputs = {entry.name for entry in self._session.get_inputs()}
         self._output = self._session.get_outputs()[0].name
 
-    def outputs(self, batches: Iterable[Arrays], quantized: Collection[str]) -> np.ndarray:
-        """The model's first output on all batches, the sample as first axis, with only these layers in 8 bits."""
+    def outputs(self, batches: Iterable[Arrays], quantized: Collection[str]) -> list[np.ndarray]:
+        """The model's first output on each batch, the sample as first axis, with only these layers in 8 bits."""
         switches = {switch_of(name): np.array(name in quantized) for name in self.layers}
         feeds = ({**batch, **switches} for batch in batches)
-        return np.concatenate(
-            [
-                self._session.run([self._output], {name: feed[name] for name in self._inputs})[0].astype(np.float32)
-                for feed in feeds
-            ]
-        )
+        return [
+            self._session.run([self._output], {name: feed[name] for name in self._inputs})[0].astype(np.float32)
+            for feed in feeds
+        ]
 
 
 def switch_of(layer: str) -> str:

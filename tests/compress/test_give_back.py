@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from compress.accuracy_control import costliest_first
 from compress.accuracy_control.give_back import give_back, quantized_nodes, weighted_nodes
 from compress.accuracy_control.layer_names import module_names
 from compress.accuracy_control.layer_switch import LayerSwitch
@@ -149,12 +150,12 @@ def test_switching_layers_gives_what_giving_back_gives(pair: tuple[onnx.ModelPro
     """Up to a rounding step here and there: sums in another order fall on the other side of a half."""
     quantized, original = pair
     switch = LayerSwitch(quantized, original)
-    np.testing.assert_allclose(switch.outputs(INPUTS, ()), answers(original), atol=1e-5)
+    np.testing.assert_allclose(np.concatenate(switch.outputs(INPUTS, ())), answers(original), atol=1e-5)
     for kept in ({"a"}, {"b", "c"}, {"add"}, set(switch.layers)):
         back = [name for name in switch.layers if name not in kept]
         wanted = answers(give_back(quantized, back, original))
         noise = float(np.abs(wanted - answers(original)).mean())
-        assert np.abs(switch.outputs(INPUTS, kept) - wanted).mean() <= 0.1 * noise, kept
+        assert np.abs(np.concatenate(switch.outputs(INPUTS, kept)) - wanted).mean() <= 0.1 * noise, kept
 
 
 def test_nodes_know_their_modules(pair: tuple[onnx.ModelProto, onnx.ModelProto]) -> None:
@@ -201,7 +202,9 @@ def test_products_of_a_dynamic_scheme_are_given_back_and_switched(embedded: bool
         onnx.checker.check_model(returned)
         counts = Counter(node.op_type for node in returned.graph.node)
         assert (counts["MatMul"], counts["MatMulInteger"]) == (len(back), 2 - len(back))
-        np.testing.assert_allclose(switch.outputs(inputs, {"a", "b"} - set(back)), answers(returned, inputs), atol=1e-6)
+        np.testing.assert_allclose(
+            switch.outputs(inputs, {"a", "b"} - set(back))[0], answers(returned, inputs), atol=1e-6
+        )
     if not embedded:  # embeddings stay in 8 bits
         np.testing.assert_allclose(answers(returned, inputs), in_float, atol=1e-5)
     assert np.abs(in_8_bits - in_float).max() > 1e-3
@@ -248,7 +251,39 @@ def test_a_recurrent_layer_of_a_dynamic_scheme_is_given_back_and_switched(tmp_pa
         returned = give_back(quantized, back, original.proto())
         kinds = {node.op_type for node in returned.graph.node}
         assert ("LSTM" in kinds, "DynamicQuantizeLSTM" in kinds) == ("l" in back, "l" not in back)
-        np.testing.assert_allclose(switch.outputs(inputs, {"a", "l"} - set(back)), answers(returned, inputs), atol=1e-6)
+        np.testing.assert_allclose(
+            switch.outputs(inputs, {"a", "l"} - set(back))[0], answers(returned, inputs), atol=1e-6
+        )
     np.testing.assert_allclose(answers(returned, inputs), in_float, atol=1e-6)
     assert 1e-4 < np.abs(in_8_bits - in_float).max() < 0.1
     assert module_names(original.proto()) == {"a": "a", "l": "l"}
+
+
+def test_layers_of_a_network_of_tokens_are_ranked_on_batches_of_other_lengths(tmp_path: Path) -> None:
+    """By the noise of all tokens of all batches, summed by hand."""
+    shapes = {"a": (6, 8), "b": (8, 4)}
+    tensors = [
+        numpy_helper.from_array(RNG.normal(size=shape).astype(np.float32), f"{n}.weight") for n, shape in shapes.items()
+    ]
+    nodes = [
+        helper.make_node("MatMul", ["x", "a.weight"], ["hidden"], name="a"),
+        helper.make_node("MatMul", ["hidden", "b.weight"], ["logits"], name="b"),
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "length", 6])]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "length", 4])]
+    graph = helper.make_graph(nodes, "tokens", inputs, outputs, tensors)
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    original = OnnxModel.read(path)
+    scheme = Scheme("int8-dynamic", "int8", "onnxruntime", mode="dynamic", reduce_range=True)
+    quantized = quantize_model(original, [], scheme, tmp_path / "quantized.onnx").proto()
+
+    batches = [{"x": RNG.normal(size=shape).astype(np.float32)} for shape in ((3, 7, 6), (2, 4, 6))]
+    found = costliest_first(LayerSwitch(quantized, original.proto()), batches)
+    wanted = [answers(original.proto(), [each]) for each in batches]
+    assert set(found) == {"a", "b"}
+    for layer, others in (("a", ["b"]), ("b", ["a"])):
+        alone = give_back(quantized, others, original.proto())
+        noise = sum(np.square(answers(alone, [each]) - one).sum() for each, one in zip(batches, wanted, strict=True))
+        signal = sum(np.square(one).sum() for one in wanted)
+        assert found[layer] == pytest.approx(10 * np.log10(signal / noise), abs=0.01)

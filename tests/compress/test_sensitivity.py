@@ -31,6 +31,52 @@ from export.errors import InputError
 from export.progress import silent
 from tests.compress.tiny import write_tiny
 
+TOKENS = """
+import torch
+from torch import nn
+from compress import LengthBatches, TokenAccuracy, Workload
+
+
+class Tagger(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.hidden, self.head = nn.Embedding(20, 8), nn.Linear(8, 12), nn.Linear(12, 3)
+
+    def forward(self, ids, attention_mask):
+        return self.head(torch.relu(self.hidden(self.words(ids) * attention_mask[:, :, None].to(torch.float32))))
+
+
+def texts(seed):
+    generator = torch.Generator().manual_seed(seed)
+    mask = (torch.arange(11) < torch.arange(2, 12)[:, None]).long()
+    ids = torch.randint(1, 20, mask.shape, generator=generator) * mask
+    return LengthBatches({"ids": ids, "attention_mask": mask}, (ids % 3).masked_fill(mask == 0, -100), batch_size=2)
+
+
+def tagger():
+    torch.manual_seed(0)
+    return Workload(
+        model=Tagger().eval(),
+        example_inputs={name: tensor[:2] for name, tensor in texts(0).inputs.items()},
+        dynamic_axes={name: {0: "batch", 1: "length"} for name in ("ids", "attention_mask")},
+        train=texts(0),
+        validation=texts(1),
+        evaluation=texts(2),
+        loss=lambda logits, target: nn.functional.cross_entropy(logits.transpose(1, 2), target),
+        metric=TokenAccuracy(),
+    )
+"""
+
+TOKENS_RECIPE = """\
+name: tokens
+workload: workload.py:tagger
+arguments: {}
+steps:
+  - quantize: {schemes: [int8-dynamic], calibration_samples: 5}
+targets: [onnxruntime_mobile]
+budget: {metric_drop: 0.1}
+"""
+
 NONE = Interval(0.0, 0.0, 0.0)
 
 
@@ -75,21 +121,43 @@ def test_products_of_a_dynamic_scheme_are_ranked_too(tmp_path: Path) -> None:
     assert section.costs[0].signal_to_noise_db.value < SILENT_DB
 
 
+def test_a_network_of_tokens_is_ranked_on_texts_of_different_lengths(tmp_path: Path) -> None:
+    """Its outputs of two batches have different lengths."""
+    (tmp_path / "workload.py").write_text(TOKENS)
+    (tmp_path / "recipe.yaml").write_text(TOKENS_RECIPE)
+    found = sensitivity(tmp_path / "recipe.yaml", samples=6)
+    assert found.metric == "token_accuracy" and found.samples == 6
+    pruned, quantized = found.sections[0], found.sections[2]
+    assert pruned.costs and all(each.signal_to_noise_db.value < SILENT_DB for each in pruned.costs)
+    assert {each.layer: each.change for each in quantized.costs} == {"hidden": "MatMul", "head": "MatMul"}
+    assert all(each.signal_to_noise_db.value < SILENT_DB for each in quantized.costs)
+
+
+def test_the_samples_of_a_validation_set_that_goes_from_short_to_long_have_all_lengths(tmp_path: Path) -> None:
+    (tmp_path / "workload.py").write_text(TOKENS)
+    (tmp_path / "recipe.yaml").write_text(TOKENS_RECIPE)
+    probe = Probe.of(load_workload(load_recipe(tmp_path / "recipe.yaml")), 3)
+    assert [int(inputs["attention_mask"].sum(1).max()) for inputs, _ in probe.batches] == [6, 11]
+
+
 def test_pruning_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     workload = load_workload(load_recipe(write_tiny(tmp_path)))
     prunable, probe = Prunable.of(workload), Probe.of(workload, 20)
     before = {name: tensor.clone() for name, tensor in named_tensors(prunable.model).items()}
     prunable.costs(probe, "half", 0.5, silent)
     assert all(bool((tensor == before[name]).all()) for name, tensor in named_tensors(prunable.model).items())
-    np.testing.assert_array_equal(outputs_of(workload.model, probe.batches), probe.outputs)
+    for found, wanted in zip(outputs_of(workload.model, probe.batches), probe.outputs, strict=True):
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_signal_to_noise_is_ten_times_the_logarithm_of_the_ratio_of_energies() -> None:
     wanted = np.array([[3.0, 4.0], [0.0, 5.0]])
     found = wanted + np.array([[0.5, 0.0], [0.0, 0.0]])
-    assert signal_to_noise_db(wanted, found) == pytest.approx(10 * np.log10(50 / 0.25))
-    assert signal_to_noise_db(wanted, wanted) == SILENT_DB
-    interval = signal_to_noise(wanted, found)
+    assert signal_to_noise_db([wanted], [found]) == pytest.approx(10 * np.log10(50 / 0.25))
+    assert signal_to_noise_db([wanted], [wanted]) == SILENT_DB
+    longer = np.array([[[6.0], [8.0], [0.0]]])
+    assert signal_to_noise_db([wanted, longer], [found, longer + 1]) == pytest.approx(10 * np.log10(150 / 3.25))
+    interval = signal_to_noise([wanted], [found])
     assert interval.low <= interval.value <= interval.high == SILENT_DB, "a resample may miss the only noisy sample"
 
 
