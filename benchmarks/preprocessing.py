@@ -62,17 +62,20 @@ class ImagePreprocessing:
 
     def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """The model's input for an image, uint8 of shape (height, width, 3), or (height, width) for grey."""
-        if self.size is not None:
-            pixels = self._fitted(pixels, self.size)
+        pixels = self.fitted(pixels)
         if self.fused:
             return {self.input: np.ascontiguousarray(pixels.reshape(1, *pixels.shape[:2], -1))}
         scaled = pixels.reshape(*pixels.shape[:2], -1).astype(np.float32) * np.float32(self.scale)
         values: np.ndarray = (scaled - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return {self.input: np.ascontiguousarray(values.transpose(2, 0, 1)[None])}
 
-    def _fitted(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    def fitted(self, pixels: np.ndarray) -> np.ndarray:
+        """The image at the model's size, still uint8: resized, and cut from the middle."""
+        size = self.size
+        if size is None:
+            return pixels
         if self.shorter is None:
-            return resized(pixels, size)
+            return pixels if pixels.shape[:2] == tuple(size) else resized(pixels, size)
         height, width = pixels.shape[:2]
         factor = self.shorter / min(height, width)
         pixels = resized(pixels, (round(height * factor), round(width * factor)))

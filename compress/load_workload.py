@@ -1,24 +1,18 @@
-"""From `workload: FILE.py:FUNCTION` to a checked Workload: the user's code is run, and what it returns is looked at."""
+"""From `workload:` of a recipe to a checked Workload: the user's code is run, or a ready-made one built, and what comes of it looked at."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import inspect
-import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from types import ModuleType
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from compress.from_pixels import from_pixels
+from compress.ready import ReadyContext
 from compress.recipe import Recipe
+from compress.user_code import called, guarded
 from compress.workload import Batches, TensorBatches, Workload, to_numpy
 from export.calling import call
 from export.errors import CompressError, InputError
@@ -26,23 +20,15 @@ from export.errors import CompressError, InputError
 HELD_OUT = 0.1
 """Share of the training samples that serves as validation where the user gives none."""
 
-_FOLDERS: set[str] = set()
-"""Folders of the workloads that this process has loaded."""
-
 
 def load_workload(recipe: Recipe) -> Workload:
-    """Import and call the user's function; check what it returns; give it a validation set if it has none.
+    """Call the user's function or build the ready-made workload; check what comes; give it a validation set if it has none.
 
     Raises:
         InputError: if it cannot be imported or called, or returns the wrong thing; names the user's own line.
         CompressError: what the user's function itself raised in the toolkit's terms passes through.
     """
-    file, _, function_name = recipe.workload.rpartition(":")
-    where = recipe.workload
-    with _importable(recipe.path.parent / file):
-        function = _find(_import(file, recipe.path.parent, where), function_name, where)
-        _check_arguments(function, recipe.arguments, where)
-        workload = _guarded(lambda: function(**recipe.arguments), where, "calling it")
+    workload, where = _made(recipe)
     if not isinstance(workload, Workload):
         raise InputError(f"{where}: must return a compress.Workload, returned {type(workload).__name__}")
     _check_fields(workload, where)
@@ -77,74 +63,19 @@ def with_validation(workload: Workload, where: str) -> Workload:
     return Workload(**fields)
 
 
-@contextmanager
-def _importable(file: Path) -> Iterator[None]:
-    """While this lasts, the workload's file imports what lies beside it, and not a namesake beside an earlier workload."""
-    folder = str(file.resolve().parent)
-    for name, module in list(sys.modules.items()):
-        place = str(Path(getattr(module, "__file__", None) or "-").parent)
-        if place in _FOLDERS and place != folder and (Path(folder) / f"{name}.py").exists():
-            del sys.modules[name]
-    _FOLDERS.add(folder)
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
-
-
-def _import(file: str, folder: Path, where: str) -> ModuleType:
-    if not file.endswith(".py"):
-        return cast(ModuleType, _guarded(lambda: importlib.import_module(file), where, "importing it"))
-    path = (folder / file).resolve()
-    if not path.is_file():
-        raise InputError(
-            f"{where}: no file '{file}' beside the recipe; workload is FILE.py:FUNCTION, relative to the recipe"
-        )
-    spec = importlib.util.spec_from_file_location(f"compress_workload_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    execute = spec.loader.exec_module
-    _guarded(lambda: execute(module), where, "importing it")
-    return module
-
-
-def _find(module: ModuleType, name: str, where: str) -> Callable[..., Any]:
-    function = getattr(module, name, None)
-    if callable(function):
-        return function  # type: ignore[no-any-return]
-    defined = [
-        key for key, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == module.__name__
-    ]
-    raise InputError(f"{where}: no function '{name}' in it; it defines {', '.join(defined) or 'no function'}")
-
-
-def _check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any], where: str) -> None:
-    signature = inspect.signature(function)
-    try:
-        signature.bind(**arguments)
-    except TypeError as error:
-        raise InputError(
-            f"{where}: the recipe's arguments do not fit: {error}; it takes {signature}. "
-            "Mend `arguments:` or add --set arguments.NAME=VALUE"
-        ) from error
-
-
-def _guarded(action: Callable[[], Any], where: str, doing: str) -> Any:
-    """Run the user's code; what it raises becomes a sentence with the user's own file and line."""
-    try:
-        return action()
-    except CompressError:
-        raise
-    except Exception as error:  # the boundary to the user's code: anything may come out of it
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [
-            frame for frame in frames if "site-packages" not in frame.filename and "/compress/" not in frame.filename
-        ]
-        place = f" at {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
-        raise InputError(f"{where}: {doing} raised {type(error).__name__}{place}: {error}") from error
+def _made(recipe: Recipe) -> tuple[Any, str]:
+    """What the recipe's function returns, or the ready-made workload; and what stands in front of messages about it."""
+    if isinstance(recipe.workload, str):
+        where = recipe.workload
+        return called(where, recipe.path.parent, recipe.arguments, where), where
+    kind = recipe.workload.kind
+    context = ReadyContext(
+        folder=recipe.path.parent,
+        seed=recipe.seed,
+        arguments=recipe.arguments,
+        where=lambda *options: recipe.where(("workload", kind, *options)),
+    )
+    return recipe.workload.build(context), context.where()
 
 
 def _check_fields(workload: Workload, where: str) -> None:
@@ -179,7 +110,7 @@ def _check_call(workload: Workload, where: str) -> None:
         with torch.no_grad():
             return len(call(workload.model, workload.example_inputs))
 
-    outputs = _guarded(forward, where, "running the model on example_inputs")
+    outputs = guarded(forward, where, "running the model on example_inputs")
     if outputs != len(workload.output_names):
         raise InputError(
             f"{where}: the model gives {outputs} output tensors, output_names has {len(workload.output_names)}"
@@ -202,7 +133,7 @@ def _check_student(workload: Workload, recipe: Recipe, where: str) -> None:
             both = [call(model.eval(), workload.example_inputs) for model in (student, workload.model)]
         return [tuple(tensor.shape for tensor in outputs) for outputs in both]
 
-    mine, taught = _guarded(shapes, where, "running the student on example_inputs")
+    mine, taught = guarded(shapes, where, "running the student on example_inputs")
     if mine != taught:
         raise InputError(f"{where}: the student's outputs have shapes {_listed(mine)}, the model's {_listed(taught)}")
 
@@ -221,7 +152,7 @@ def _check_batches(workload: Workload, name: str, where: str) -> None:
             f"found {type(batches).__name__}, which can be read once"
         )
     expected = sorted(workload.example_inputs)
-    first = _guarded(lambda: next(iter(batches), None), where, f"reading {name}")
+    first = guarded(lambda: next(iter(batches), None), where, f"reading {name}")
     if first is None:
         raise InputError(f"{where}: {name} holds no batch; it needs at least one sample")
     if not isinstance(first, (tuple, list)) or len(first) != 2 or not isinstance(first[0], Mapping):
@@ -255,7 +186,7 @@ def _check_metric(workload: Workload, samples: int, batch: Any, where: str) -> N
         except CompressError as error:
             raise type(error)(f"{where}: on {first}: {error}") from error
 
-    statistics = _guarded(rows, where, f"computing the metric on {first}")
+    statistics = guarded(rows, where, f"computing the metric on {first}")
     if getattr(statistics, "ndim", 0) != 2 or len(statistics) != samples:
         shape = getattr(statistics, "shape", type(statistics).__name__)
         raise InputError(
@@ -268,7 +199,7 @@ def _check_metric(workload: Workload, samples: int, batch: Any, where: str) -> N
         )
     if workload.metric.classifies:
         _check_classes(statistics, where)
-    _guarded(lambda: float(workload.metric.value(statistics)), where, f"computing the metric's value on {first}")
+    guarded(lambda: float(workload.metric.value(statistics)), where, f"computing the metric's value on {first}")
 
 
 def _check_classes(statistics: np.ndarray, where: str) -> None:

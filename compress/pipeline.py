@@ -103,7 +103,12 @@ def run(
             machine=machine(),
             versions=library_versions() | _others(recipe, targets),
             hashes=_hashes(recipe, bench),
-            warnings=(*skipped, *_warnings(bench), *(told for each in deployments for told in each.warnings)),
+            warnings=(
+                *skipped,
+                *workload.notes,
+                *_warnings(bench),
+                *(told for each in deployments for told in each.warnings),
+            ),
             duration_s=time.monotonic() - started,
             half_width_limit=recipe.benchmark.half_width_limit,
             gallery=gallery(workload, bench.evaluation_rows, shipped),

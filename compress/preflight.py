@@ -40,6 +40,7 @@ class Plan:
     samples: dict[str, int]
     metric: str
     budget: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def check(recipe_path: Path, overrides: Sequence[str] = ()) -> Plan:
@@ -67,6 +68,7 @@ def check(recipe_path: Path, overrides: Sequence[str] = ()) -> Plan:
         samples=samples,
         metric=workload.metric.name,
         budget=tuple(f"{key} {value:g}" for key, value in vars(recipe.budget).items() if value is not None),
+        notes=workload.notes,
     )
 
 

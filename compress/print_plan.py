@@ -17,6 +17,8 @@ def print_plan(plan: Plan, console: Console) -> None:
         f"model    {size.parameters:,} parameters, {size.macs / 1e6:,.1f} M MACs a sample, {size.size_bytes / 1e6:,.2f} MB"
     )
     console.print("data     " + ", ".join(f"{count:,} {name}" for name, count in plan.samples.items()) + " samples")
+    for note in plan.notes:
+        console.print(f"         {escape(note)}")
     console.print(f"metric   {plan.metric}; budget: {', '.join(plan.budget) or 'none'}")
     for number, words in enumerate(plan.steps, start=1):
         console.print(f"step {number}   {escape(words)}")

@@ -15,7 +15,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
 from benchmarks.report import allowed_drop
-from compress import step
+from compress import ready, step
+from compress.ready import ReadyWorkload
 from compress.step import Step
 from compress.yaml_source import Place, YamlSource, override, read_yaml, spell
 from export.errors import EnvironmentFailure, InputError
@@ -118,11 +119,14 @@ class Budget:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe. `steps` are the torch steps in order; `quantize` is None where the recipe has no such step."""
+    """A checked recipe. `steps` are the torch steps in order; `quantize` is None where the recipe has no such step.
+
+    `workload` is FILE.py:FUNCTION, or the options of a ready-made one.
+    """
 
     path: Path
     name: str
-    workload: str
+    workload: str | ReadyWorkload
     arguments: Mapping[str, Any]
     seed: int
     steps: tuple[Step, ...]
@@ -131,16 +135,24 @@ class Recipe:
     targets: tuple[Target, ...]
     benchmark: Benchmark
     budget: Budget
-    plain: Mapping[str, Any]
-    """The recipe as plain values, `--set` applied: what the report keeps."""
+    source: YamlSource
+
+    @property
+    def plain(self) -> Mapping[str, Any]:
+        """The recipe as plain values, `--set` applied: what the report keeps."""
+        return cast("Mapping[str, Any]", self.source.value)
+
+    def where(self, place: Place) -> str:
+        """`recipe.yaml:4: workload.image_folder.root`, to stand in front of a message."""
+        return f"{self.source.where(place)}: {spell(place)}"
 
 
 @dataclass(frozen=True)
 class Top:
-    """The recipe's top level; steps and targets are looked into one by one."""
+    """The recipe's top level; steps, targets and a ready-made workload are looked into one by one."""
 
     name: str
-    workload: str
+    workload: Any
     steps: list[Any]
     targets: list[Any]
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -154,7 +166,11 @@ class Top:
             re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name) is not None,
             f"name must be letters, digits, '.', '_' or '-' (it names the run's folder), found {self.name!r}",
         )
-        _require(":" in self.workload, f"workload must be FILE.py:FUNCTION or MODULE:FUNCTION, found {self.workload!r}")
+        _require(
+            isinstance(self.workload, dict) or (isinstance(self.workload, str) and ":" in self.workload),
+            f"workload must be FILE.py:FUNCTION or MODULE:FUNCTION, found {self.workload!r}; or one of "
+            f"{', '.join(ready.REGISTRY.names())} with its options",
+        )
         _require(0 <= self.seed < 2**31, f"seed must be from 0 to 2147483647, found {self.seed}")
 
 
@@ -174,6 +190,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         )
     problems: list[str] = []
     top = _check(Top, source.value, (), source, problems)
+    workload = _workload(source, problems)
     steps = _choices(source.value.get("steps"), "steps", step.REGISTRY, source, problems)
     targets = _choices(source.value.get("targets"), "targets", REGISTRY, source, problems)
     settings = {
@@ -188,13 +205,13 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return Recipe(
         path=path,
         name=top.name,
-        workload=top.workload,
+        workload=workload,
         arguments=top.arguments,
         seed=top.seed,
         steps=tuple(each for each in steps if each.kind != "quantize"),
         quantize=cast("Quantize", quantizers[0]) if quantizers else None,
         targets=tuple(targets),
-        plain=source.value,
+        source=source,
         **settings,
     )
 
@@ -264,28 +281,39 @@ def _known_keys(kind: type[Any], path: Place) -> list[str]:
     return sorted(entry.name for entry in dataclasses.fields(kind))
 
 
+def _workload(source: YamlSource, problems: list[str]) -> Any:
+    """FILE.py:FUNCTION as it stands, or the options of a ready-made workload."""
+    value = source.value.get("workload")
+    if isinstance(value, dict):
+        return _choice(value, ("workload",), ready.REGISTRY, source, problems)
+    return value
+
+
 def _choices(items: Any, key: str, registry: Registry, source: YamlSource, problems: list[str]) -> list[Any]:
     """Each item of a list of `name: {fields}` (or just `name`) as an instance of its class."""
-    chosen, known = [], registry.names()
-    for index, item in enumerate(items if isinstance(items, list) else []):
-        place: Place = (key, index)
-        entry = {item: {}} if isinstance(item, str) else item
-        if not isinstance(entry, dict) or len(entry) != 1:
-            problems.append(
-                f"{source.where(place)}: {spell(place)}: expected one of {', '.join(known)}, found {item!r}"
-            )
-            continue
-        [(name, fields)] = entry.items()
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            problems.append(
-                f"{source.where((*place, name))}: {spell(place)}: unknown '{name}'; known: {', '.join(known)}.{hint}"
-            )
-            continue
-        given = {} if fields is None else fields
-        chosen.append(_check(usable(registry, name), given, (*place, name), source, problems))
-    return [item for item in chosen if item is not None]
+    found = [
+        _choice(item, (key, index), registry, source, problems)
+        for index, item in enumerate(items if isinstance(items, list) else [])
+    ]
+    return [item for item in found if item is not None]
+
+
+def _choice(item: Any, place: Place, registry: Registry, source: YamlSource, problems: list[str]) -> Any:
+    """`name: {fields}`, or just `name`, as an instance of its class; None with what is wrong added to `problems`."""
+    known = registry.names()
+    entry = {item: {}} if isinstance(item, str) else item
+    if not isinstance(entry, dict) or len(entry) != 1:
+        problems.append(f"{source.where(place)}: {spell(place)}: expected one of {', '.join(known)}, found {item!r}")
+        return None
+    [(name, fields)] = entry.items()
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        problems.append(
+            f"{source.where((*place, name))}: {spell(place)}: unknown '{name}'; known: {', '.join(known)}.{hint}"
+        )
+        return None
+    return _check(usable(registry, name), {} if fields is None else fields, (*place, name), source, problems)
 
 
 def _misplaced(source: YamlSource) -> list[str]:

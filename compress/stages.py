@@ -220,7 +220,7 @@ def _base_key(recipe: Recipe, workload: Workload) -> dict[str, Any]:
             name: versions[name] for name in ("torch", "onnx", "onnxscript", "transformers") if name in versions
         },
         "seed": recipe.seed,
-        "workload": recipe.workload,
+        "workload": recipe.plain["workload"],
         "arguments": json.loads(json.dumps(recipe.arguments, default=str)),
         "weights": weights_hash(workload.model),
         "training": training_fingerprint(workload.train),

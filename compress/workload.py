@@ -104,6 +104,7 @@ class Workload:
         licence: of the model, as the bundle shall state it.
         writing: of a language model that answers prompts: the parts that ship in the place of the whole forward, and how they
             write. The steps still train and prune the whole forward, on `train` and `validation`.
+        notes: what was decided about the data and is to be told: `compress check` and the report show it.
     """
 
     model: nn.Module
@@ -123,6 +124,7 @@ class Workload:
     preprocessing: Preprocessing | None = None
     licence: str | None = None
     writing: Writing | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def judge(self) -> Metric:

@@ -104,7 +104,7 @@ def mismatching(path: Path) -> None:
 
 
 def not_a_number(path: Path) -> None:
-    from compress.load_workload import _import
+    from compress.user_code import _import
 
     module = _import("workload.py", Path.cwd(), "test")
     state = module.Tiny().state_dict()
