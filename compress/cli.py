@@ -12,7 +12,7 @@ import typer
 
 import compress
 from compress import cli_device, cli_measured
-from export.errors import CompressError, EnvironmentFailure
+from export.errors import CompressError, EnvironmentFailure, InputError
 
 app = typer.Typer(
     name="compress",
@@ -193,12 +193,28 @@ def schema(
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="Where recipe.yaml and workload.py are written.")] = Path(),
+    folder: Annotated[
+        Path, typer.Argument(help="Where recipe.yaml, and workload.py without --model, are written.")
+    ] = Path(),
     name: Annotated[str, typer.Option(help="Name of the run.")] = "my-model",
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder in transformers' format: a recipe alone, with a ready-made workload.", show_default=False
+        ),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="What that model is judged on.", show_default=False)] = None,
 ) -> None:
     """Write a commented recipe and workload file for a model of your own."""
-    from compress.init import write_starter
+    from compress.init import write_for_model, write_starter
 
+    if model is not None:
+        recipe = write_for_model(folder, name, model, data)
+        typer.echo(f"written: {recipe}")
+        typer.echo(f"next: {'name your data in it, then: ' if data is None else ''}compress check {recipe}")
+        return
+    if data is not None:
+        raise InputError("--data goes with --model, the folder of the model; add it, or leave both out")
     for path in write_starter(folder, name):
         typer.echo(f"written: {path}")
     typer.echo(f"next: fill in workload.py, then: compress check {folder / 'recipe.yaml'}")
