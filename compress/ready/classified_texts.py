@@ -80,7 +80,7 @@ def classified_texts(
 ) -> Workload:
     """The workload: dynamic length, batches of like length, padding masked."""
     rows, told = _read(table, context)
-    names = class_names(rows["train"], network.labels)
+    names = class_names(rows["train"], network.labels, context, network.option)
     numbers = {name: number for number, name in enumerate(names)}
     encoded = {name: words.encode([row.texts for row in found], table.max_length) for name, found in rows.items()}
     labels = {name: torch.tensor([_number(row, numbers) for row in found]) for name, found in rows.items()}
@@ -117,7 +117,7 @@ def classified_texts(
         calibration=TensorBatches(typical, train.target[spread], batch_size=1, transform=trim),
         loss=functional.cross_entropy,
         metric=Accuracy() if metric == "accuracy" else F1("macro"),
-        class_names=names,
+        class_names=network.labels or names,
         baseline=baseline,
         baseline_tolerance=BASELINE_TOLERANCE,
         preprocessing=preprocessing,
@@ -130,11 +130,14 @@ BASELINE_TOLERANCE = 0.0005
 """A stated baseline is rounded to three digits or more."""
 
 
-def class_names(rows: Sequence[Row], labels: tuple[str, ...]) -> tuple[str, ...]:
+def class_names(rows: Sequence[Row], labels: tuple[str, ...], context: ReadyContext, option: str) -> tuple[str, ...]:
     """The label in the data of each class, in the order of the logits.
 
     The model's names for its classes where the data use them; whole numbers from 0 on as they are; else the labels that occur
-    in training, sorted.
+    in training, sorted, if the model has no names of its own.
+
+    Raises:
+        InputError: if the model has other names for its classes: which label is which class would be a guess.
     """
     found = {row.label for row in rows}
     if labels and found <= set(labels):
@@ -142,6 +145,12 @@ def class_names(rows: Sequence[Row], labels: tuple[str, ...]) -> tuple[str, ...]
     if all(label.isascii() and label.isdigit() and str(int(label)) == label for label in found):
         highest = max(int(label) for label in found)
         return tuple(str(number) for number in range(max(highest + 1, len(labels))))
+    if labels:
+        shown = ", ".join(sorted(found)[:10])
+        raise context.refusal(
+            option,
+            f"the model's classes are {', '.join(labels[:10])}, the data's labels {shown}; use the model's names, or numbers",
+        )
     return tuple(sorted(found))
 
 

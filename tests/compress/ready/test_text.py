@@ -99,6 +99,24 @@ def test_labels_by_the_models_own_names_go_to_its_own_numbers(folder: Path) -> N
         assert torch.equal(target, 1 - good.long())
 
 
+def test_numbers_go_by_the_models_names_and_other_names_are_refused(folder: Path) -> None:
+    classifier(folder / "named", id2label={0: "praise", 1: "blame"}, label2id={"praise": 0, "blame": 1})
+    written = HUGGINGFACE.replace("path: bert", "path: named")
+    assert load(folder, written).class_names == ("praise", "blame")
+    reviews(folder / "reviews" / "train.tsv", 60, ("bad", "good"))
+    with pytest.raises(
+        InputError, match=r"the model's classes are praise, blame, the data's labels bad, good; use the model's"
+    ):
+        load(folder, written)
+
+
+def test_names_of_the_data_are_sorted_where_the_model_has_none(folder: Path) -> None:
+    for name, samples, first in (("train", 60, 0), ("dev", 10, 60), ("test", 14, 70)):
+        reviews(folder / "reviews" / f"{name}.tsv", samples, ("worse", "better"), first)
+    workload = load(folder, HUGGINGFACE)
+    assert workload.class_names == ("better", "worse")
+
+
 def test_one_file_is_split_by_content_and_it_is_told(folder: Path) -> None:
     reviews(folder / "one.tsv", 60)
     first, again, other = (
