@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.metrics import IGNORED, Perplexity
+from benchmarks.preprocessing import TextPreprocessing
 from compress.generation import Generation, Writing
 from compress.generation.transformers_parts import CausalLM, causal_parts
 from compress.ready import ReadyContext
@@ -79,6 +80,7 @@ def causal_lm(options: HuggingFace, context: ReadyContext) -> Workload:
         baseline=options.baseline,
         baseline_tolerance=BASELINE_TOLERANCE if options.baseline is None else options.baseline * BASELINE_TOLERANCE,
         licence=folder.licence,
+        preprocessing=None if words.file is None else TextPreprocessing(str(words.file), mask=None, longest=length),
         writing=Writing(causal_parts, _generation(options, folder, context)),
         notes=told,
     )

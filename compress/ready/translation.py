@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.metrics import BLEU, IGNORED, Perplexity
+from benchmarks.preprocessing import TextPreprocessing
 from compress.generation import Generation, Writing
 from compress.generation.transformers_parts import Seq2SeqLM, seq2seq_parts
 from compress.ready import ReadyContext
@@ -126,6 +127,7 @@ def seq2seq(options: HuggingFace, context: ReadyContext) -> Workload:
         baseline=options.baseline,
         baseline_tolerance=BLEU_TOLERANCE,
         licence=folder.licence,
+        preprocessing=_preprocessing(words, end, options.max_length),
         writing=Writing(
             seq2seq_parts,
             _generation(options, folder, end, padding, start),
@@ -168,6 +170,13 @@ def _encoded(words: Words, pairs: Sequence[Pair], end: int, longest: int) -> tup
         found = [list(each.ids) for each in words.tokenizer.encode_batch(texts)]
         sides.append([ids if ids[-1:] == [end] else [*ids[: longest - 1], end] for ids in found])
     return sides[0], sides[1]
+
+
+def _preprocessing(words: Words, end: int, longest: int) -> TextPreprocessing | None:
+    """How a source becomes the encoder's input; the end token is put behind it where the tokenizer puts none."""
+    if words.file is None:
+        return None
+    return TextPreprocessing(str(words.file), longest=longest, end=None if words.ids("")[-1:] == [end] else end)
 
 
 def _prompts(rows: Sequence[Sequence[int]], padding: int, first_reference: int) -> list[Batch]:

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from benchmarks.metrics import BLEU, IGNORED, EntityF1, TokenAccuracy
+from benchmarks.preprocessing import TextPreprocessing
 from compress.evaluate import evaluate
 from compress.generation.in_torch import evaluate_written
 from compress.ready.conll import read_conll, tags_of
@@ -73,6 +74,7 @@ def test_a_causal_model_is_judged_by_the_perplexity_of_what_follows(tmp_path: Pa
     assert workload.writing is not None
     assert (workload.writing.generation.end, workload.writing.generation.padding) == (1, 0)
     assert workload.writing.generation.new_tokens == 6
+    assert workload.preprocessing == TextPreprocessing(str(tmp_path / "gpt" / "tokenizer.json"), mask=None, longest=16)
     assert isinstance(workload.train, ShiftedWindows)
     for inputs, target in workload.train:
         assert torch.equal(inputs["input_ids"][:, 1:], target[:, :-1])
@@ -182,6 +184,7 @@ def test_an_encoder_decoder_is_judged_by_the_text_it_writes(tmp_path: Path) -> N
     assert workload.writing is not None
     assert isinstance(workload.writing.metric, BLEU)
     assert len(workload.writing.metric.references) == 20
+    assert workload.preprocessing == TextPreprocessing(str(tmp_path / "bart" / "tokenizer.json"), longest=16, end=1)
     decode = workload.writing.metric.decode
     assert {decode(row) for row in target.tolist()} == set(workload.writing.metric.references[8:])
     assert workload.writing.evaluation is not None
