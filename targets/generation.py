@@ -1,8 +1,9 @@
 """Text from a language model: its parts called one after the other, with their caches, until the answer is whole.
 
 A decoder takes the tokens that are new to it and the keys and values of those before (`past_key.N`, `past_value.N`), and
-gives logits and the keys and values of all (`present_key.N`, `present_value.N`). An encoder, where there is one, gives the
-keys and values that the decoder's cross-attention reads at every step (`cross_key.N`, `cross_value.N`).
+gives logits and the keys and values of all (`present_key.N`, `present_value.N`), or keeps them itself. An encoder, where
+there is one, gives the keys and values that the decoder's cross-attention reads at every step (`cross_key.N`,
+`cross_value.N`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from export.errors import InputError
 from export.model import TensorSpec
 from targets.beams import Beams
+from targets.decoder import decoder_on
 from targets.sampling import Pick
 
 if TYPE_CHECKING:
@@ -97,7 +99,7 @@ class GenerationSession:
     def __init__(self, sessions: Mapping[str, Session], decoder: Sequence[TensorSpec], generation: Generation) -> None:
         self._sessions = sessions
         self._names = frozenset(spec.name for spec in decoder)
-        self._caches = tuple(spec for spec in decoder if spec.name.startswith("past_"))
+        self._decoder = decoder_on(sessions["decoder"], decoder)
         self._generation = generation
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
@@ -108,19 +110,16 @@ class GenerationSession:
         """
         if "input_ids" not in inputs:
             raise InputError(f"generation: found inputs {', '.join(inputs)}; allowed: input_ids (and attention_mask)")
+        first = self._begin(inputs)
         if self._generation.mode == "score":
-            return {"logits": self._score(inputs)}
-        state, tokens = self._begin(inputs)
-        logits, state = self._step(tokens, state)
-        if self._generation.beams > 1:
-            return {"tokens": self._with_beams(logits, state)}
-        return {"tokens": self._one_by_one(logits, state)}
+            return {"logits": self._decoder.read(inputs.get("decoder_input_ids", first))}
+        logits = self._step(first)
+        return {"tokens": self._with_beams(logits) if self._generation.beams > 1 else self._one_by_one(logits)}
 
     def go_on(self, inputs: Mapping[str, np.ndarray], tokens: np.ndarray) -> np.ndarray:
         """Logits of `tokens`, int64 (batch, length), read at once after a prompt: shape (batch, length, vocabulary)."""
-        state, first = self._begin(inputs)
-        _, state = self._step(first, state)
-        return self._call(tokens, state)["logits"]
+        self._decoder.read(self._begin(inputs))
+        return self._decoder.read(tokens)
 
     def steps(self, inputs: Mapping[str, np.ndarray], tokens: np.ndarray) -> np.ndarray:
         """Logits from which each of `tokens`, int64 (batch, length), is chosen when those before it are given one by one.
@@ -128,46 +127,30 @@ class GenerationSession:
         Returns:
             float64 of shape (batch, length, vocabulary).
         """
-        state, first = self._begin(inputs)
-        logits, state = self._step(first, state)
-        found = [logits]
-        for place in range(tokens.shape[1] - 1):
-            logits, state = self._step(tokens[:, place, None], state)
-            found.append(logits)
+        found = [self._step(self._begin(inputs))]
+        found += [self._step(tokens[:, place, None]) for place in range(tokens.shape[1] - 1)]
         return np.stack(found, axis=1)
 
-    def _score(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Logits, shape (batch, length, vocabulary): of `decoder_input_ids` after an encoder, else of `input_ids`."""
-        state, tokens = self._begin(inputs)
-        return self._call(inputs.get("decoder_input_ids", tokens), state)["logits"]
-
-    def _begin(self, inputs: Mapping[str, np.ndarray]) -> tuple[Arrays, np.ndarray]:
-        """What the decoder reads besides tokens at its first step, and those tokens."""
+    def _begin(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Give the decoder what it reads besides tokens; the tokens that it reads first."""
         tokens = np.asarray(inputs["input_ids"])
-        batch = len(tokens)
-        state = {spec.name: _empty(spec, batch) for spec in self._caches}
+        batch, constant = len(tokens), dict[str, np.ndarray]()
         if "encoder" in self._sessions:
-            state.update(
-                self._sessions["encoder"].run({name: inputs[name] for name in ("input_ids", "attention_mask")})
-            )
-            state["attention_mask"] = inputs["attention_mask"]
+            source = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+            constant = {**self._sessions["encoder"].run(source), "attention_mask": inputs["attention_mask"]}
             start = self._generation.start
             assert start is not None, "an encoder-decoder has a start token"
-            return state, np.full((batch, 1), start, dtype=np.int64)
-        if "padding" in self._names:
-            state["padding"] = inputs.get("padding", np.zeros(batch, dtype=np.int64))
-        return state, tokens
+            tokens = np.full((batch, 1), start, dtype=np.int64)
+        elif "padding" in self._names:
+            constant = {"padding": inputs.get("padding", np.zeros(batch, dtype=np.int64))}
+        self._decoder.begin(constant, batch)
+        return tokens
 
-    def _call(self, tokens: np.ndarray, state: Arrays) -> Arrays:
-        return self._sessions["decoder"].run({"input_ids": np.ascontiguousarray(tokens), **state})
+    def _step(self, tokens: np.ndarray) -> np.ndarray:
+        """Logits of the last position, float64 of shape (batch, vocabulary)."""
+        return self._decoder.read(tokens)[:, -1].astype(np.float64)
 
-    def _step(self, tokens: np.ndarray, state: Arrays) -> tuple[np.ndarray, Arrays]:
-        """Logits of the last position, float64 of shape (batch, vocabulary), and the state after `tokens`."""
-        outputs = self._call(tokens, state)
-        present = {name.replace("present_", "past_", 1): array for name, array in outputs.items() if name != "logits"}
-        return outputs["logits"][:, -1].astype(np.float64), {**state, **present}
-
-    def _one_by_one(self, logits: np.ndarray, state: Arrays) -> np.ndarray:
+    def _one_by_one(self, logits: np.ndarray) -> np.ndarray:
         generation = self._generation
         pick = Pick(generation.temperature, generation.top_k, generation.seed)
         tokens = np.full((len(logits), generation.new_tokens), generation.padding, dtype=np.int64)
@@ -179,20 +162,16 @@ class GenerationSession:
                 open_ &= chosen != generation.end
             if place + 1 == generation.new_tokens or not open_.any():
                 break
-            logits, state = self._step(chosen[:, None], state)
+            logits = self._step(chosen[:, None])
         return tokens
 
-    def _with_beams(self, logits: np.ndarray, state: Arrays) -> np.ndarray:
-        generation = self._generation
-        beams = Beams(len(logits), generation)
-        rows = beams.advance(np.repeat(logits, generation.beams, axis=0))
-        state = {name: np.repeat(array, generation.beams, axis=0)[rows] for name, array in state.items()}
-        moving = [spec.name for spec in self._caches]
+    def _with_beams(self, logits: np.ndarray) -> np.ndarray:
+        width = self._generation.beams
+        beams = Beams(len(logits), self._generation)
+        # All beams of a prompt go on from its one row.
+        self._decoder.go_on_from(beams.advance(np.repeat(logits, width, axis=0)) // width)
         while not beams.done:
-            logits, state = self._step(beams.last[:, None], state)
-            rows = beams.advance(logits)
-            # What an encoder gave and what says where the prompt begins are the same for all beams of a prompt.
-            state = {name: array[rows] if name in moving else array for name, array in state.items()}
+            self._decoder.go_on_from(beams.advance(self._step(beams.last[:, None])))
         return beams.best()
 
     def __enter__(self) -> Self:
@@ -210,9 +189,3 @@ def writing(engine: Engine, **changes: Any) -> Engine:
     assert engine.generation is not None, f"{engine.target}/{engine.scheme} does not generate"
     generation = replace(engine.generation, **changes)
     return replace(engine, generation=generation, outputs=(generation.output(engine.parts["decoder"].outputs),))
-
-
-def _empty(spec: TensorSpec, batch: int) -> np.ndarray:
-    """A cache of no token: every dynamic axis besides the batch is 0 long."""
-    shape = spec.concrete({axis: batch if axis == "batch" else 0 for axis in spec.shape if isinstance(axis, str)})
-    return np.zeros(shape, dtype=spec.dtype)

@@ -128,15 +128,21 @@ class OpenVino:
         """
         import openvino
 
+        from targets.cached_attention import PRESENT, keeps_cache
+        from targets.openvino_decoder import keep_cache_inside
+
         start = time.perf_counter()
-        settings = self._settings(scheme)
-        inputs = self._with_shapes(model)
+        inside = self.device != "NPU" and keeps_cache(model)
+        settings = self._settings(scheme, inside)
+        inputs = self._inputs_inside(model) if inside else self._with_shapes(model)
         here = missing_device(self.device) is None
         checked = settings if here else {**settings, "device": "CPU"}
         core = openvino.Core()
         try:
             network = core.read_model(model.path)
-            if self.shapes:
+            if inside:
+                keep_cache_inside(network, model)
+            elif self.shapes:
                 network.reshape(
                     {spec.name: openvino.PartialShape([_extent(axis) for axis in spec.shape]) for spec in inputs}
                 )
@@ -153,22 +159,41 @@ class OpenVino:
             path=out / "model.xml",
             files=(out / "model.xml", out / "model.bin"),
             inputs=inputs,
-            outputs=tuple(_with_known(spec, network.output(spec.name)) for spec in model.outputs),
+            outputs=tuple(
+                _with_known(spec, network.output(spec.name))
+                for spec in model.outputs
+                if not (inside and spec.name.startswith(PRESENT))
+            ),
             build_s=time.perf_counter() - start,
             operators=operators_by_precision(compiled) if here else {},
             settings=settings,
         )
 
-    def _settings(self, scheme: Scheme) -> dict[str, Any]:
-        """What `load` needs, plain JSON; nothing in it names a place of this machine."""
+    def _settings(self, scheme: Scheme, inside: bool) -> dict[str, Any]:
+        """What `load` needs, plain JSON; nothing in it names a place of this machine.
+
+        Args:
+            inside: the engine keeps a cache, which OpenVINO would hold in 8 bits on its own account.
+        """
         executed = "f32" if scheme.mode == "weights" else _HINTS.get(scheme.precision, "f32")
         return {
+            **({"cache_precision": executed} if inside else {}),
             "device": self.device,
             "precision_hint": "f16" if self.device == "NPU" else executed,
             "hint": self.hint,
             "streams": self.streams,
             "cache": self.cache,
         }
+
+    def _inputs_inside(self, model: OnnxModel) -> tuple[TensorSpec, ...]:
+        from targets.openvino_decoder import inputs_inside
+
+        axes = {axis for spec in model.inputs for axis in spec.shape}
+        if fixed := [axis for axis in self.shapes if axis in axes]:
+            raise UnsupportedError(
+                f"openvino: shapes fixes {', '.join(fixed)} of a decoder, whose lengths change from call to call; leave it out"
+            )
+        return inputs_inside(model.inputs)
 
     def _with_shapes(self, model: OnnxModel) -> tuple[TensorSpec, ...]:
         """The model's inputs with the axes in `shapes` fixed; names that this model does not have mean nothing here."""

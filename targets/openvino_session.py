@@ -53,6 +53,8 @@ def properties(settings: Mapping[str, Any], threads: int, concurrent: bool = Fal
         chosen["NUM_STREAMS"] = streams or 1
     if device == "AUTO" or "CPU" in device:
         chosen.update({"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False})
+    if "cache_precision" in settings:
+        chosen["KV_CACHE_PRECISION"] = settings["cache_precision"]
     if settings.get("cache", False):
         chosen["CACHE_DIR"] = str(cache_folder())
     return chosen
@@ -106,6 +108,10 @@ class OpenVinoSession:
                 self._bind(name, array)
         results = self._request.infer(None, share_outputs=True)
         return {name: np.array(results[port]) for name, port in self._outputs.items()}
+
+    def forget(self) -> None:
+        """Empty the cache of a decoder that keeps it."""
+        self._request.reset_state()
 
     def _bind(self, name: str, array: np.ndarray) -> None:
         import openvino

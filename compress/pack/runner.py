@@ -19,7 +19,7 @@ OURS = frozenset({"benchmarks", "targets", "export"})
 ROOTS = ("benchmarks.device.main", "benchmarks.serve")
 """The commands, and the process that each engine is timed in."""
 
-DESK = frozenset({"targets.onnxruntime_build", "targets.onnxruntime_usability"})
+DESK = frozenset({"targets.onnxruntime_build", "targets.onnxruntime_usability", "targets.openvino_decoder"})
 """What only compiling needs, and imports where it does: a device never compiles."""
 
 WRITING = frozenset(
@@ -29,6 +29,8 @@ WRITING = frozenset(
         "benchmarks.device.answer",
         "benchmarks.device.written",
         "export.bundle.writing",
+        "targets.cached_attention",
+        "targets.decoder",
         "targets.generation",
     }
 )

@@ -1,0 +1,119 @@
+"""The decoder of a model that writes, as the loop sees it: tokens in, logits out, and a cache that follows the beams.
+
+Most runtimes are given the cache at every call and give it back with the new tokens in it (`Handed`); one that keeps it
+itself is told which row each row goes on from (`Kept`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, cast
+
+import numpy as np
+
+from export.model import TensorSpec
+from targets.cached_attention import PAST, PRESENT
+
+if TYPE_CHECKING:
+    from targets.base import Arrays, Session
+
+ROWS = "beam_idx"
+"""Input of a decoder that keeps its cache: for each row the row of the last call that it goes on from, (batch,)."""
+
+
+class Decoder(Protocol):
+    """Reads tokens one call after the other; each call follows on those since `begin`."""
+
+    def begin(self, constant: Arrays, batch: int) -> None:
+        """Forget everything. `constant` is what every call reads besides tokens and cache."""
+
+    def read(self, tokens: np.ndarray) -> np.ndarray:
+        """Logits of the next tokens, int64 (batch, length): shape (batch, length, vocabulary)."""
+
+    def go_on_from(self, rows: np.ndarray) -> None:
+        """The next call's rows go on from these rows of the last one; there may be another number of them."""
+
+
+class StatefulSession(Protocol):
+    """A session on a decoder that keeps its cache from call to call, and takes `beam_idx`."""
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays: ...
+
+    def forget(self) -> None:
+        """Empty the cache."""
+
+
+def decoder_on(session: Session, inputs: Sequence[TensorSpec]) -> Decoder:
+    """The decoder behind a session, by the inputs that it takes."""
+    if any(spec.name == ROWS for spec in inputs):
+        return Kept(cast("StatefulSession", session))
+    return Handed(session, [spec for spec in inputs if spec.name.startswith(PAST)])
+
+
+class Handed:
+    """A decoder that takes its cache and gives it back.
+
+    Args:
+        caches: those of its inputs.
+    """
+
+    def __init__(self, session: Session, caches: Sequence[TensorSpec]) -> None:
+        self._session, self._caches = session, caches
+        self._constant: Arrays = {}
+        self._cache: Arrays = {}
+
+    def begin(self, constant: Arrays, batch: int) -> None:
+        self._constant = constant
+        self._cache = {spec.name: _empty(spec, batch) for spec in self._caches}
+
+    def read(self, tokens: np.ndarray) -> np.ndarray:
+        outputs = self._session.run({"input_ids": np.ascontiguousarray(tokens), **self._constant, **self._cache})
+        self._cache = {
+            name.replace(PRESENT, PAST, 1): array for name, array in outputs.items() if name.startswith(PRESENT)
+        }
+        return outputs["logits"]
+
+    def go_on_from(self, rows: np.ndarray) -> None:
+        self._constant = _of_rows(self._constant, rows)
+        self._cache = {name: array[rows] for name, array in self._cache.items()}
+
+
+class Kept:
+    """A decoder whose session keeps the cache."""
+
+    def __init__(self, session: StatefulSession) -> None:
+        self._session = session
+        self._constant: Arrays = {}
+        self._rows = np.zeros(0, dtype=np.int32)
+
+    def begin(self, constant: Arrays, batch: int) -> None:
+        self._session.forget()
+        self._constant, self._rows = constant, np.arange(batch, dtype=np.int32)
+
+    def read(self, tokens: np.ndarray) -> np.ndarray:
+        outputs = self._session.run({"input_ids": np.ascontiguousarray(tokens), ROWS: self._rows, **self._constant})
+        if not _in_order(self._rows):
+            self._rows = np.arange(len(tokens), dtype=np.int32)
+        return outputs["logits"]
+
+    def go_on_from(self, rows: np.ndarray) -> None:
+        self._constant = _of_rows(self._constant, rows)
+        self._rows = np.asarray(rows, dtype=np.int32)
+
+
+def _of_rows(constant: Arrays, rows: np.ndarray) -> Arrays:
+    """What an encoder gave and what says where the prompt begins is the same for all beams of a prompt: where there are as many
+    rows as before, the very arrays, so that a session need not bind or copy them again."""
+    if all(len(array) == len(rows) for array in constant.values()):
+        return constant
+    return {name: array[rows] for name, array in constant.items()}
+
+
+def _in_order(rows: np.ndarray) -> bool:
+    return bool((rows == np.arange(len(rows))).all())
+
+
+def _empty(spec: TensorSpec, batch: int) -> np.ndarray:
+    """A cache of no token: every dynamic axis besides the batch is 0 long."""
+    shape = spec.concrete({axis: batch if axis == "batch" else 0 for axis in spec.shape if isinstance(axis, str)})
+    return np.zeros(shape, dtype=spec.dtype)
