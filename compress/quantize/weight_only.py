@@ -1,8 +1,12 @@
-"""Weight-only quantization of matrix products: INT8 or INT4 in blocks, activations in float."""
+"""Weight-only quantization: matrix products in INT8 or INT4 in blocks, embeddings in INT8, activations in float."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, cast
+
+from compress.quantize.embeddings import tied_products, with_small_embeddings
+from compress.quantize.plain_products import with_plain_products
 
 if TYPE_CHECKING:
     import onnx
@@ -16,40 +20,42 @@ INT8_PRODUCTS = 4
 
 
 def weights_with_onnxruntime(model: onnx.ModelProto, scheme: Scheme) -> onnx.ModelProto:
-    """Each MatMul of a constant becomes ONNX Runtime's MatMulNBits."""
-    import onnx
-    from onnxruntime.quantization.matmul_nbits_quantizer import (
-        DefaultWeightOnlyQuantConfig,
-        MatMulNBitsQuantizer,
-    )
+    """Each MatMul and Gemm of a constant becomes ONNX Runtime's MatMulNBits; embeddings are read from 8 bits.
 
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    config = DefaultWeightOnlyQuantConfig(
-        block_size=BLOCK, is_symmetric=True, bits=scheme.weight_bits, accuracy_level=INT8_PRODUCTS
-    )
-    quantizer = MatMulNBitsQuantizer(copy, algo_config=config)
+    A product that shares its weight with an embedding stays in 8 bits, so that both read the same bytes.
+    """
+    plain = with_plain_products(model)
+    tied = tied_products(plain.graph)
+    heads = {product.name for product in tied.values()}
+    others = {node.name for node in plain.graph.node if node.op_type == "MatMul"} - heads
+    outputs = {embedding: product.output[0] for embedding, product in tied.items()}
+    return with_small_embeddings(_in_blocks(_in_blocks(plain, 8, others), scheme.weight_bits, heads), outputs)
+
+
+def _in_blocks(model: onnx.ModelProto, bits: int, left: Collection[str]) -> onnx.ModelProto:
+    """The products as MatMulNBits, but for those `left`."""
+    from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
+
+    config = DefaultWeightOnlyQuantConfig(block_size=BLOCK, is_symmetric=True, bits=bits, accuracy_level=INT8_PRODUCTS)
+    quantizer = MatMulNBitsQuantizer(model, nodes_to_exclude=sorted(left), algo_config=config)
     quantizer.process()
     return cast("onnx.ModelProto", quantizer.model.model)
 
 
 def weights_with_nncf(model: onnx.ModelProto, scheme: Scheme) -> onnx.ModelProto:
-    """Each MatMul and Gather of a constant reads it through a DequantizeLinear: INT8 by channel, INT4 in blocks.
+    """Each MatMul, Gemm and embedding of a constant reads it through a DequantizeLinear: INT8 by channel, INT4 in blocks.
 
-    Asymmetric: NNCF's symmetric scales (3.4) carry a sign. Convolutions and Gemm stay float: OpenVINO's reader (2026.4) refuses
-    the shape of the scales that NNCF gives them.
+    Asymmetric: NNCF's symmetric scales (3.4) carry a sign. Convolutions stay float: OpenVINO's reader (2026.4) refuses the
+    shape of the scales that NNCF gives them, as it does those of a Gemm, which is why there is none left.
     """
     import nncf
-    import onnx
 
     from compress.quantize.quantizers import without_bars
 
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
     int8, int4 = nncf.CompressWeightsMode.INT8_ASYM, nncf.CompressWeightsMode.INT4_ASYM
     with without_bars():
         compressed = nncf.compress_weights(
-            copy,
+            with_plain_products(model),
             mode=int8 if scheme.weight_bits == 8 else int4,
             group_size=None if scheme.weight_bits == 8 else BLOCK,
             ignored_scope=nncf.IgnoredScope(types=["Conv", "ConvTranspose", "Gemm"], validate=False),
