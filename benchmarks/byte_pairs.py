@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from benchmarks.wordpiece import split_special
+from benchmarks.wordpiece import Tokenize, load_tokenizer, split_special
+from export.errors import UnsupportedError
 
 _SPACES = frozenset(
     "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
@@ -16,6 +19,27 @@ _SPACES = frozenset(
 _CONTRACTIONS = ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
 _WORD = re.compile(r" ?L+| ?N+| ?O+|[S ]+(?![^S ])|[S ]+")
 """Over kinds of letters: L a letter, N a number, S a space other than " ", O all else; as in the pattern of GPT-2's encoder.py."""
+
+
+def load_any(path: Path) -> tuple[Tokenize, int]:
+    """As `benchmarks.wordpiece.load_tokenizer`, and GPT-2's.
+
+    Raises:
+        UnsupportedError: also if it encodes byte pairs otherwise than GPT-2.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        pairs = value["model"]["type"] == "BPE"
+        if pairs and BytePairs.reads(value):
+            return BytePairs(value), int((value.get("padding") or {}).get("pad_id", 0))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        pairs = False  # the other reader says what is wrong
+    if pairs:
+        raise UnsupportedError(
+            f"{path.name}: encodes byte pairs otherwise than GPT-2 does, which is not read here; pack without preprocessing, and "
+            "predict takes token ids"
+        )
+    return load_tokenizer(path)
 
 
 class BytePairs:

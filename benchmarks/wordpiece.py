@@ -1,6 +1,6 @@
 """BERT's tokenizer from a tokenizer.json, without a package: lower case, words, pieces.
 
-GPT-2's is read by `benchmarks.byte_pairs`; other kinds need the package `tokenizers`.
+GPT-2's is read by `benchmarks.byte_pairs`, for models that write; other kinds need the package `tokenizers`.
 """
 
 from __future__ import annotations
@@ -34,20 +34,14 @@ def load_tokenizer(path: Path) -> tuple[Tokenize, int]:
 
     Raises:
         InputError: if the file is no tokenizer.json.
-        UnsupportedError: if it is of another kind than BERT's and GPT-2's, and the package `tokenizers` is not installed.
+        UnsupportedError: if it is of another kind than BERT's, and the package `tokenizers` is not installed.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-        parts = ("normalizer", "pre_tokenizer", "post_processor", "model")
-        kinds = [None if value[part] is None else value[part]["type"] for part in parts]
+        kinds = [value[part]["type"] for part in ("normalizer", "pre_tokenizer", "post_processor", "model")]
         padding = int((value.get("padding") or {}).get("pad_id", 0))
         if kinds == ["BertNormalizer", "BertPreTokenizer", "TemplateProcessing", "WordPiece"]:
             return WordPiece(value), padding
-        if kinds[-1] == "BPE" and find_spec("benchmarks.byte_pairs") is not None:
-            from benchmarks.byte_pairs import BytePairs
-
-            if BytePairs.reads(value):
-                return BytePairs(value), padding
     except (OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration, RecursionError) as error:
         raise InputError(f"{path.name}: is no tokenizer.json ({error})") from error
     if find_spec("tokenizers") is None:

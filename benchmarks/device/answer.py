@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.byte_pairs import BytePairs
+from benchmarks.byte_pairs import BytePairs, load_any
 from benchmarks.device.selftest import engine_of, loaded
 from benchmarks.preprocessing import TextPreprocessing, from_json
-from benchmarks.wordpiece import Tokenize, WordPiece, load_tokenizer
+from benchmarks.wordpiece import Tokenize, WordPiece
 from export.bundle.manifest import Manifest
 from export.errors import InputError
 from targets.generation import Generation
@@ -44,7 +44,7 @@ def _read(manifest: Manifest, folder: Path, given: str) -> tuple[list[int], Call
     recipe = None if manifest.preprocessing is None else from_json(manifest.preprocessing)
     if isinstance(recipe, TextPreprocessing):
         path = folder / recipe.tokenizer
-        tokenize, _ = load_tokenizer(path)
+        tokenize, _ = load_any(path)
         ids = recipe.ids_of(given, tokenize)
         if not ids:
             raise InputError("the prompt is empty; give a text")

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,9 +16,6 @@ from export.bundle.manifest import Manifest
 from export.errors import CompressError, EnvironmentFailure, UnsupportedError
 from targets import REGISTRY, Engine, Session, Target, load, target_class
 from targets.isa import architecture
-
-if TYPE_CHECKING:
-    from targets.generation import Generation
 
 
 @dataclass(frozen=True)
@@ -62,10 +58,13 @@ def selftest(manifest: Manifest, folder: Path, threads: int = 1) -> Selftest:
     with loaded(target, engine, threads) as session:
         load_s = time.perf_counter() - start
         if engine.generation is not None:
-            return _written(session, engine.generation, samples, manifest, load_s)
+            from benchmarks.device.written import judged
+
+            return judged(session, samples, manifest.golden.tolerance["logits"], engine.generation, load_s)
         taken, answers = zip(*(_timed(session, inputs) for inputs, _ in samples))
     findings, closest = compared(samples, answers, manifest.golden.tolerance)
-    return Selftest(len(samples), load_s, taken[0], _following(taken), findings, closest)
+    following = float(np.median(taken[1:])) if len(taken) > 1 else taken[0]
+    return Selftest(len(samples), load_s, taken[0], following, findings, closest)
 
 
 def engine_of(manifest: Manifest, folder: Path) -> tuple[Target, Engine]:
@@ -125,20 +124,6 @@ def compared(
         if difference > tolerance[name]
     ]
     return tuple(findings), max((_share(found, tolerance[name]) for name, (found, _) in worst.items()), default=0.0)
-
-
-def _written(
-    session: Session, generation: Generation, samples: Sequence[Sample], manifest: Manifest, load_s: float
-) -> Selftest:
-    from benchmarks.device.written import judged
-
-    found = judged(session, samples, manifest.golden.tolerance["logits"], generation)
-    first, following = found.taken_s[0], _following(found.taken_s)
-    return Selftest(len(samples), load_s, first, following, found.findings, found.closest, found.unlike)
-
-
-def _following(taken: Sequence[float]) -> float:
-    return float(np.median(taken[1:])) if len(taken) > 1 else taken[0]
 
 
 def _timed(session: Session, inputs: Mapping[str, np.ndarray]) -> tuple[float, dict[str, np.ndarray]]:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.device.golden import Sample
+from benchmarks.device.selftest import Selftest
 from targets.generation import Generation, GenerationSession
 from targets.sampling import Pick
 
@@ -25,21 +25,6 @@ if TYPE_CHECKING:
 
 LIKELIEST = 8
 """Tokens of a place whose logits are kept; the sum over all of the others' is held in `log_sum`."""
-
-
-@dataclass(frozen=True)
-class Told:
-    """As `benchmarks.device.selftest` tells of any model: sentences, and the largest share of a tolerance found.
-
-    Args:
-        taken_s: seconds of each answer.
-        unlike: answers of which a token is another than where the bundle was packed, and as likely.
-    """
-
-    taken_s: tuple[float, ...]
-    findings: tuple[str, ...]
-    closest: float
-    unlike: int
 
 
 def answer(
@@ -66,8 +51,10 @@ def answer(
     return {"tokens": tokens, **{name: array[None] for name, array in padded.items()}}, every
 
 
-def judged(session: Session, samples: Sequence[Sample], tolerance: float, generation: Generation) -> Told:
-    """Let the session answer golden prompts, one after the other."""
+def judged(
+    session: Session, samples: Sequence[Sample], tolerance: float, generation: Generation, load_s: float = 0.0
+) -> Selftest:
+    """Let the session answer golden prompts, one after the other; its times are of whole answers."""
     assert isinstance(session, GenerationSession), "an engine that generates is opened as one"
     taken, findings = list[float](), list[str]()
     worst, unlike = (0.0, 0), 0
@@ -87,7 +74,8 @@ def judged(session: Session, samples: Sequence[Sample], tolerance: float, genera
         told = f"differ by {worst[0]:.3g}" if np.isfinite(worst[0]) else "are NaN, infinite or of other tokens"
         findings.insert(0, f"the logits of the answer {told} at golden input {-worst[1]}, {tolerance:.3g} is allowed")
     share = worst[0] / tolerance if tolerance else float(worst[0] > 0) and float("inf")
-    return Told(tuple(taken), tuple(findings), share, unlike)
+    following = float(np.median(taken[1:])) if len(taken) > 1 else taken[0]
+    return Selftest(len(samples), load_s, taken[0], following, tuple(findings), share, unlike)
 
 
 def _length(tokens: np.ndarray, generation: Generation) -> int:

@@ -149,16 +149,37 @@ def bare(source: str) -> str:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column].rstrip()
     for node in ast.walk(ast.parse(source)):
-        for statement in getattr(node, "body", []) if not isinstance(node, (ast.Lambda, ast.IfExp)) else []:
-            if (
-                isinstance(statement, ast.Expr)
-                and isinstance(statement.value, ast.Constant)
-                and isinstance(statement.value.value, str)
-            ):
-                assert statement.end_lineno is not None
-                first, last = statement.lineno - 1, statement.end_lineno - 1
-                lines[first : last + 1] = [lines[first][: statement.col_offset] + '""', *[""] * (last - first)]
-    return "\n".join(lines) + "\n"
+        body = getattr(node, "body", []) if not isinstance(node, (ast.Lambda, ast.IfExp)) else []
+        told = [statement for statement in body if _is_text(statement)]
+        for statement in told:
+            assert statement.end_lineno is not None
+            first, last = statement.lineno - 1, statement.end_lineno - 1
+            # a body must hold something
+            left = lines[first][: statement.col_offset] + '""' if len(told) == len(body) else ""
+            lines[first : last + 1] = [left, *[""] * (last - first)]
+    return "\n".join(_narrow(lines, source)) + "\n"
+
+
+def _narrow(lines: list[str], source: str) -> list[str]:
+    """Indented by one space a level where the source is by four; what lies within a text stays."""
+    within = {
+        line
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, (ast.Constant, ast.JoinedStr)) and node.end_lineno is not None
+        for line in range(node.lineno, node.end_lineno)
+    }
+    widths = [0 if place in within else len(line) - len(line.lstrip(" ")) for place, line in enumerate(lines)]
+    if any(width % 4 for width in widths):
+        return lines
+    return [line[width - width // 4 :] for line, width in zip(lines, widths, strict=True)]
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
 
 
 def _is_module(package: str, name: str, taken: Set[str]) -> bool:

@@ -146,10 +146,7 @@ def _readers(schema: str) -> tuple[Callable[[Any], Mapping[str, Any]], Callable[
     if schema == SCHEMA:
         return plain_engine, _check_golden
     if find_spec("export.bundle.writing") is None:
-        raise UnsupportedError(
-            "this runner was packed with a model that does not write, and the bundle holds one that does; take runner.pyz of "
-            "this bundle"
-        )
+        raise UnsupportedError("this runner is of a model that does not write; take the bundle's own runner.pyz")
     from export.bundle import writing
 
     return writing.engine, writing.check_answers

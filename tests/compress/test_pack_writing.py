@@ -204,9 +204,7 @@ def test_the_runner_of_another_model_says_whose_to_take(decoder: Bundle, tmp_pat
     (tmp_path / "runner.pyz").write_bytes(RUNNER(TARGET))
     found = on_a_device(tmp_path, "runner.pyz", "selftest", str(decoder.path))
     assert found.returncode == 3 and found.stdout == ""
-    assert found.stderr.startswith("error: x.compress: this runner was packed with a model that does not write") or (
-        found.stderr.startswith("error: this runner was packed with a model that does not write")
-    )
+    assert found.stderr.startswith("error: this runner is of a model that does not write; take")
 
 
 def test_it_needs_numpy_and_one_runtime(translator: Bundle, tmp_path: Path) -> None:

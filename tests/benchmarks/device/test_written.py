@@ -79,7 +79,7 @@ def test_what_is_kept_of_an_answer_is_what_the_formula_gives() -> None:
 def test_the_same_model_passes(settings: dict[str, object]) -> None:
     session, generation = opened(**settings)
     told = judged(session, golden(**settings), 1e-3, generation)
-    assert (told.findings, told.unlike, len(told.taken_s)) == ((), 0, 4) and told.closest < 0.01
+    assert (told.findings, told.unlike, told.samples) == ((), 0, 4) and told.closest < 0.01
 
 
 def likelier(token: int, by: float) -> Changed:
