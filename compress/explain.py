@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import psutil
 
 from benchmarks.explain.explain import explain
@@ -22,17 +21,13 @@ from benchmarks.render.tables import latency_at, main_point
 from benchmarks.render.wording import milliseconds
 from benchmarks.report import Report, Row, write_text_whole
 from compress.engines import ENGINE, read_engine
-from export.errors import InputError, UnsupportedError
-from export.model import TensorSpec
+from compress.profile_inputs import Call, calls_of, profile_inputs
+from export.errors import InputError
 from targets import FP32, REGISTRY, Engine, Profile, target_class
 from targets.isa import architecture, instruction_sets, slow_int8
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-EXTENT = 64
-"""Of a dynamic axis that the recipe's benchmark.sizes does not name."""
-SEED = 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +71,7 @@ def explain_run(run: Path, target: str | None, scheme: str | None, console: Cons
             roofline = measure_roofline(target_class(name)(), point.threads)
         for row in rows:
             with console.status(f"{name} {row.scheme}: profiling"):
-                explanations.append(explain(_subject(row, report, run, point, roofline)))
+                explanations += [explain(subject) for subject in _subjects(row, report, run, point, roofline)]
     return RunExplanation(tuple(explanations), tuple(left_out), tuple(_notes(report, point, explanations)))
 
 
@@ -88,9 +83,7 @@ def print_explanations(found: RunExplanation, console: Console) -> None:
 
     for each in found.explanations:
         console.print()
-        console.rule(
-            Text(f"{each.target} {each.scheme}: {milliseconds(each.call_s)} ms a call at batch {each.batch_size}")
-        )
+        console.rule(Text(f"{each.title}: {milliseconds(each.call_s)} ms a call at batch {each.batch_size}"))
         console.print(Text("What would help most", style="bold"))
         for number, change in enumerate(each.changes, start=1):
             gain = f"−{milliseconds(change.gain_s)} ms, −{100 * change.gain_s / each.call_s:.0f} %"
@@ -111,23 +104,6 @@ def print_explanations(found: RunExplanation, console: Console) -> None:
 def write_json(found: RunExplanation, path: Path) -> None:
     """Everything, all layers, as plain JSON."""
     write_text_whole(path, json.dumps(asdict(found), indent=1, allow_nan=False) + "\n")
-
-
-def profile_inputs(specs: Sequence[TensorSpec], batch_size: int, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """Seeded normal floats; integers are 1, which every embedding table and mask takes.
-
-    An input's first axis is the batch where it is named; another named axis that `sizes` lacks has EXTENT.
-    """
-    random = np.random.default_rng(SEED)
-    arrays = {}
-    for spec in specs:
-        shape = [
-            axis if isinstance(axis, int) else batch_size if position == 0 else sizes.get(axis, EXTENT)
-            for position, axis in enumerate(spec.shape)
-        ]
-        floats = np.issubdtype(np.dtype(spec.dtype), np.floating)
-        arrays[spec.name] = (random.normal(0, 1, shape) if floats else np.ones(shape)).astype(spec.dtype)
-    return arrays
 
 
 def _targets(report: Report, target: str | None, scheme: str | None) -> list[str]:
@@ -171,9 +147,40 @@ def _point(report: Report) -> Point:
     return Point(benchmark.get("batch_sizes", [1])[0], benchmark.get("sizes", {}), benchmark.get("threads", 1))
 
 
-def _subject(row: Row, report: Report, run: Path, point: Point, roofline: Roofline) -> Subject:
+def _subjects(row: Row, report: Report, run: Path, point: Point, roofline: Roofline) -> list[Subject]:
+    """The engine; of a model that writes each part as it is called."""
     engine = _engine(row, run)
     before = None if row.scheme == FP32.name else _fp32_row(report, row)
+    if engine.generation is None:
+        return [_subject(engine, row, before, report, run, point, roofline)]
+    fp32 = None if before is None else _engine(before, run)
+    theirs = [None] * 2 if fp32 is None else calls_of(fp32, point.batch_size, point.sizes)
+    mine = calls_of(engine, point.batch_size, point.sizes)
+    return [_part_subject(engine, call, fp32, other, point, roofline) for call, other in zip(mine, theirs, strict=True)]
+
+
+def _part_subject(
+    engine: Engine, call: Call, fp32: Engine | None, before: Call | None, point: Point, roofline: Roofline
+) -> Subject:
+    """Heads may have been pruned between the two: each has its own caches."""
+    part = engine.parts[call.part]
+    return Subject(
+        target=engine.target,
+        scheme=engine.scheme,
+        profile=profile_of(part, call.inputs, point.threads),
+        roofline=roofline,
+        fp32=profile_of(fp32.parts[before.part], before.inputs, point.threads) if fp32 and before else None,
+        quantization=quantization_of(part),
+        batch_size=len(call.inputs["input_ids"]),
+        slow_int8=slow_int8(instruction_sets(), architecture()),
+        part=f"{call.part}, {call.words}",
+        times=call.times,
+    )
+
+
+def _subject(
+    engine: Engine, row: Row, before: Row | None, report: Report, run: Path, point: Point, roofline: Roofline
+) -> Subject:
     own = latency_at(row, measured) if (measured := main_point(report)) else None
     return Subject(
         target=row.target,
@@ -217,13 +224,7 @@ def _engine(row: Row, run: Path) -> Engine:
         raise InputError(
             f"{run}: {absent} of {row.target} {row.scheme} is not there; run the recipe again with this --out"
         )
-    engine = read_engine(folder)
-    if engine.generation is not None:
-        raise UnsupportedError(
-            f"compress explain: {row.target} {row.scheme} is a model of several parts, whose answers are many calls: there is no "
-            "profile of one; the report's table Writing has the times"
-        )
-    return engine
+    return read_engine(folder)
 
 
 def _others(report: Report, row: Row, call_s: float) -> Iterable[tuple[str, float]]:
@@ -245,9 +246,25 @@ def _notes(report: Report, point: Point, found: Sequence[Explanation]) -> Iterab
     sizes = "".join(f", {axis} {size}" for axis, size in point.sizes.items())
     threads = f"{point.threads} thread{'' if point.threads == 1 else 's'}"
     yield f"Profiled here at batch {point.batch_size}{sizes}, {threads}; gains are estimates from these figures: measure after each."
+    yield from _answers(found)
     load = psutil.getloadavg()[0]
     if load > point.threads + 1:
         yield f"Something else runs on this machine (load {load:.1f}): shares and gains are rough; explain again when it is quiet."
     here, there = fingerprint()["cpu"], report.machine.get("cpu")
     if here != there:
         yield f"The run was measured on another machine ({there}); all figures here are of this one ({here})."
+
+
+def _answers(found: Sequence[Explanation]) -> Iterable[str]:
+    """What an answer is made of, of every engine that writes."""
+    parts: dict[str, list[Explanation]] = {}
+    for each in found:
+        if each.part:
+            parts.setdefault(f"{each.target} {each.scheme}", []).append(each)
+    for name, calls in parts.items():
+        whole_s = sum(each.times * each.call_s for each in calls)
+        shares = "; ".join(
+            f"{each.part}: {each.times} of {milliseconds(each.call_s)} ms, {each.times * each.call_s / whole_s:.0%}"
+            for each in calls
+        )
+        yield f"{name}: an answer's calls take {milliseconds(whole_s)} ms together. {shares}."

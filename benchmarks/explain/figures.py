@@ -69,6 +69,8 @@ class Subject:
         others: seconds per call of what other targets of the same run ship, by "target scheme".
         measured: how many times as fast as `fp32` the run measured this engine to be, interleaved and with its interval.
         slow_int8: why this CPU gains little from INT8, see `targets.isa.slow_int8`.
+        part: of a model that writes: which part, and in which of its calls.
+        times: how often that call is made in an answer.
     """
 
     target: str
@@ -81,6 +83,8 @@ class Subject:
     others: Mapping[str, float] = field(default_factory=dict)
     measured: Interval | None = None
     slow_int8: str | None = None
+    part: str = ""
+    times: int = 1
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,13 @@ class Explanation:
     fp32_layers: tuple[LayerTime, ...] = ()
     findings: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
+    part: str = ""
+    times: int = 1
+
+    @property
+    def title(self) -> str:
+        """What is explained, in words."""
+        return f"{self.target} {self.scheme}" + (f", {self.part}" if self.part else "")
 
     @property
     def conversions(self) -> tuple[Layer, ...]:
@@ -133,6 +144,8 @@ def figures(subject: Subject) -> Explanation:
         dispatch_s=dispatch_total(profile, roofline),
         roofline=roofline,
         fp32_layers=fp32,
+        part=subject.part,
+        times=subject.times,
     )
 
 

@@ -49,7 +49,7 @@ def kind_table(found: Explanation) -> Table:
     before = milliseconds(found.fp32_call_s)
     lines.append(Line(("one call", str(len(found.layers)), milliseconds(found.call_s), "100", before), "chosen"))
     headers = ("what", "operators", "ms", "%", "in FP32\nms")
-    table = Table(f"{found.target} {found.scheme}: where the time goes", headers, tuple(lines))
+    table = Table(f"{found.title}: where the time goes", headers, tuple(lines))
     return table if found.fp32_layers else _without(table, 4)
 
 

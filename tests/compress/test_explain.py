@@ -20,7 +20,8 @@ from benchmarks.report import Report, Row, Verdict
 from compress import explain as explaining
 from compress.cli import app
 from compress.engines import ENGINE
-from compress.explain import explain_run, profile_inputs
+from compress.explain import explain_run
+from compress.profile_inputs import EXTENT, profile_inputs
 from compress.quantize.model import quantize_model
 from export.errors import InputError
 from export.model import OnnxModel, TensorSpec
@@ -168,7 +169,7 @@ def test_inputs_follow_the_runs_sizes() -> None:
     arrays = profile_inputs(specs, batch_size=3, sizes={"length": 7})
     assert {name: (array.shape, str(array.dtype)) for name, array in arrays.items()} == {
         "ids": ((3, 7), "int64"),
-        "mask": ((3, explaining.EXTENT), "bool"),
+        "mask": ((3, EXTENT), "bool"),
         "image": ((3, 3, 4, 4), "float32"),
     }
     assert (arrays["ids"] == 1).all()

@@ -12,13 +12,14 @@ from benchmarks.device.main import main as runner
 from benchmarks.metrics import BLEU
 from benchmarks.render.tables_writing import writing_table
 from benchmarks.worker import Worker
+from compress import explain as explaining
 from compress.engines import read_engine
-from compress.explain import explain_run
 from compress.generation import Generation, Writing
 from compress.generation.transformers_parts import causal_parts
 from compress.pack import pack
-from export.errors import InputError, UnsupportedError
+from export.errors import InputError
 from targets.generation import writing
+from tests.compress.test_explain import ROOFLINE
 from tests.compress.tiny_writers import PRUNE, write_writer
 
 QUICK = ["benchmark.throughput=false", "benchmark.processes=1"]
@@ -154,10 +155,16 @@ def test_what_ships_is_packed_and_answers_as_in_the_run(gpt, bart, tmp_path, cap
         assert answer == ["6", "10", "15"] if asked == "5 9 14" else len(answer) == 6
 
 
-def test_what_is_not_there_yet_says_so(bart):
-    run, _ = bart
-    with pytest.raises(UnsupportedError, match=r"compress explain: .* is a model of several parts"):
-        explain_run(run, "onnxruntime_mobile", None, Console(quiet=True))
+def test_where_the_time_of_an_answer_goes_is_told_by_part(gpt, bart, monkeypatch):
+    monkeypatch.setattr(explaining, "measure_roofline", lambda target, threads: ROOFLINE)
+    for run, target, scheme, parts in (
+        (gpt[0], "onnxruntime_mobile", "int8", ["decoder", "decoder"]),
+        (bart[0], "openvino", "int8", ["encoder", "decoder"]),
+    ):
+        found = explaining.explain_run(run, target, scheme, Console(quiet=True)).explanations
+        assert [each.part.partition(",")[0] for each in found] == parts
+        for each in found:
+            assert each.is_int8 and each.fp32_call_s is not None and each.layers
 
 
 def test_a_metric_of_written_text_needs_prompts():
