@@ -50,16 +50,25 @@ def quantized(
     }
 
     def build(folder: Path) -> None:
-        if isinstance(model, OnnxModel):
-            quantize_model(model, calibration, scheme, folder / "model.onnx")
-            return
-        for name, part in model.parts.items():
-            quantize_model(part, PartCalibration(model, name, calibration), scheme, folder / f"{name}.onnx")
+        quantize_into(folder, model, scheme, calibration)
 
     folder, _ = directory.part(f"stages/quantize-{target.name}-{scheme.name}", key, build)
     if isinstance(model, OnnxModel):
         return OnnxModel.read(folder / "model.onnx")
     return Assembly({name: OnnxModel.read(folder / f"{name}.onnx") for name in model.parts}, model.generation)
+
+
+def quantize_into(
+    folder: Path, model: Shipped, scheme: Scheme, calibration: Iterable[dict[str, np.ndarray]]
+) -> Shipped:
+    """Write a model, or every part, with a scheme's Q/DQ nodes into an existing, empty folder."""
+    if isinstance(model, OnnxModel):
+        return quantize_model(model, calibration, scheme, folder / "model.onnx")
+    parts = {
+        name: quantize_model(part, PartCalibration(model, name, calibration), scheme, folder / f"{name}.onnx")
+        for name, part in model.parts.items()
+    }
+    return Assembly(parts, model.generation)
 
 
 def compiled(directory: RunDirectory, place: str, model: Shipped, target: Target, scheme: Scheme) -> Engine:
@@ -78,15 +87,15 @@ def compiled(directory: RunDirectory, place: str, model: Shipped, target: Target
     }
 
     def build(folder: Path) -> None:
-        engine = _compiled_into(folder, model, target, scheme)
+        engine = compile_into(folder, model, target, scheme)
         write_text_whole(folder / ENGINE, json.dumps(engine.to_json(folder), indent=1))
 
     folder, _ = directory.part(place, key, build)
     return read_engine(folder)
 
 
-def _compiled_into(folder: Path, model: Shipped, target: Target, scheme: Scheme) -> Engine:
-    """The engine of a model, or of every part in a folder of its own."""
+def compile_into(folder: Path, model: Shipped, target: Target, scheme: Scheme) -> Engine:
+    """The engine of a model, or of every part in a folder of its own, in an existing, empty folder."""
     if isinstance(model, OnnxModel):
         return target.compile(model, scheme, folder)
     parts = {}

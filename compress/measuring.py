@@ -23,7 +23,7 @@ from compress.samples import Calibration, Split, samples_of
 from compress.stages import ModelStage
 from compress.workload import Workload
 from targets import Engine, LayerTime, Scheme
-from targets.generation import writing
+from targets.generation import Generation, writing
 
 PROMPT, TOKENS = "length", "tokens"
 """Of a working point of a model that writes: the axis of its prompts' length, and how many tokens it writes."""
@@ -245,8 +245,13 @@ def scored(engine: Engine, workload: Workload) -> Engine:
     """The engine as its metric reads it: a model that writes is asked for text, or for the logits of given tokens."""
     if engine.generation is None:
         return engine
+    return writing(engine, mode=answering(engine.generation, workload).mode)
+
+
+def answering(generation: Generation, workload: Workload) -> Generation:
+    """The way of writing that the metric judges: text, or the logits of given tokens."""
     judges_text = workload.writing is not None and workload.writing.metric is not None
-    return writing(engine, mode="write" if judges_text else "score")
+    return replace(generation, mode="write" if judges_text else "score")
 
 
 def timed(engine: Engine, workload: Workload) -> Engine:

@@ -16,20 +16,25 @@ import numpy as np
 from benchmarks.accuracy import statistics_of
 from benchmarks.report import GivenBack, Score, write_text_whole
 from benchmarks.sensitivity import signal_to_noise_db
-from compress.accuracy_control.give_back import give_back
-from compress.accuracy_control.layer_names import module_names
-from compress.accuracy_control.layer_price import in_float_anyway, layer_seconds, prices
-from compress.accuracy_control.layer_switch import LayerSwitch
+from compress.accuracy_control.layer_price import prices
+from compress.accuracy_control.shipped import (
+    Switch,
+    dragged,
+    given_back,
+    has_dynamic_batch,
+    modules_of,
+    read_by,
+    read_given_back,
+    seconds_of,
+    switch_of,
+)
 from compress.deploy.candidates import Candidate, compile_candidate
 from compress.deploy.choice import ROUNDING, drop_of, lost_before
 from compress.deploy.verdict import constant_findings
-from compress.engines import surroundings
-from compress.generation.assembly import digest_of_files, main_part
-from compress.measuring import Bench
-from compress.run_directory import sha256_of
-from compress.workload import Workload
+from compress.engines import compile_into, surroundings
+from compress.generation.assembly import Shipped, digest_of_files
+from compress.measuring import Bench, scored
 from export.errors import QualityError, UnsupportedError
-from export.model import OnnxModel
 from export.progress import Track, silent
 from targets import FP32, Engine, Scheme, Target
 from targets.base import Arrays
@@ -39,7 +44,9 @@ RANKING_SAMPLES = 128
 """Calibration samples at most that rank the layers."""
 COSTED_SAMPLES = 512
 """Validation samples on which a layer's own cost in the metric is told, up to the end of the batch that reaches them."""
-_MODEL, _FACTS = "model.onnx", "given-back.json"
+COSTED_ANSWERS = 64
+"""The same where the metric judges written answers: each is as many calls as it has tokens."""
+_FACTS = "given-back.json"
 
 
 @dataclass(frozen=True)
@@ -71,12 +78,6 @@ def mixed_candidate(
     allowed = limit + lost_before(drops[FP32.name], limit) + ROUNDING
     if any(drops[each.scheme.name] <= allowed and not _constant(scores, each) for each in quantized):
         return None
-    if not isinstance(bench.final.ships, OnnxModel):
-        base = quantized[0]
-        scheme = replace(base.scheme, name=base.scheme.name + SUFFIX)
-        return Mixed(
-            scheme, reason="accuracy control: a model that writes ships in parts, whose layers are not given back yet"
-        )
     base = min(quantized, key=lambda each: (_constant(scores, each), drops[each.scheme.name]))
     scheme = replace(
         base.scheme, name=base.scheme.name + SUFFIX, why=f"{base.scheme.name}, its costliest layers in float"
@@ -94,7 +95,7 @@ def _given_back(target: Target, base: Candidate, scheme: Scheme, allowed: float,
     key = {
         **surroundings(),
         "quantized": digest_of_files(base.model),
-        "floats": sha256_of(bench.final.onnx.path),
+        "floats": digest_of_files(bench.final.ships),
         "target": target.name,
         "allowed": allowed,
         "validation": bench.validation.fingerprint,
@@ -104,18 +105,18 @@ def _given_back(target: Target, base: Candidate, scheme: Scheme, allowed: float,
     def build(folder: Path) -> None:
         search = _Search(target, base, scheme, bench)
         found = search.layers(allowed)
-        search.save(found, folder / _MODEL)
+        given_back(base.model, bench.final.ships, found, folder)
         told = {"of": len(search.switch.layers), "layers": [asdict(layer) for layer in search.costs(found)]}
         write_text_whole(folder / _FACTS, json.dumps(told, indent=1))
 
     try:
         folder, _ = job.directory.part(f"stages/quantize-{target.name}-{scheme.name}", key, build)
-        candidate = compile_candidate(target, scheme, OnnxModel.read(folder / _MODEL), bench)
+        candidate = compile_candidate(target, scheme, read_given_back(base.model, folder), bench)
     except (UnsupportedError, QualityError) as error:
         return Mixed(scheme, reason=f"accuracy control: {error}")
     facts = json.loads((folder / _FACTS).read_text())
     layers = [GivenBack(**layer) for layer in facts["layers"]]
-    before, after = (layer_seconds(bench.layers(each.engine), main_part(each.model)) for each in (base, candidate))
+    before, after = (seconds_of(each.engine, each.model, bench) for each in (base, candidate))
     price = prices([layer.layer for layer in layers], before, after)
     job.show.say(f"{target.name}: {scheme.name}: {len(layers)} of {facts['of']} quantized layers run in float again")
     return Mixed(
@@ -128,12 +129,12 @@ class _Search:
 
     def __init__(self, target: Target, base: Candidate, scheme: Scheme, bench: Bench) -> None:
         self._target, self._scheme, self._bench = target, scheme, bench
-        self._quantized, self._original = main_part(base.model).proto(), bench.final.onnx.proto()
-        self.switch = LayerSwitch(self._quantized, self._original, bench.job.recipe.benchmark.threads)
+        self._quantized, self._original = base.model, bench.final.ships
+        self.switch = switch_of(self._quantized, self._original, bench)
         if not self.switch.layers:
             raise UnsupportedError("the model has no quantized layer that could run in float again")
-        batched = has_dynamic_batch(bench.job.workload)
-        batches = calibration_arrays(bench.calibration, RANKING_SAMPLES, batched)
+        batched = has_dynamic_batch(self._original)
+        batches = calibration_arrays(read_by(self._original, bench), RANKING_SAMPLES, batched)
         self._ranking = costliest_first(self.switch, batches, bench.job.show.track)
 
     def layers(self, allowed: float) -> list[str]:
@@ -148,42 +149,36 @@ class _Search:
             raise QualityError("with every layer in float again the budget is still missed on validation data")
         found = ordered[:count]
         with self._engine(found) as (engine, model):
-            dragged = in_float_anyway(self._bench.layers(engine), ordered[count:], model)
-        return found + [layer for layer in ordered[count:] if layer in dragged]
+            in_float = dragged(engine, model, ordered[count:], self._bench)
+        return found + [layer for layer in ordered[count:] if layer in in_float]
 
     def costs(self, layers: Sequence[str]) -> list[GivenBack]:
         changes = metric_changes(self.switch, layers, self._bench)
-        modules = module_names(self._original)
+        modules = modules_of(self._original)
         return [
             GivenBack(each, modules.get(each, ""), self.switch.operators[each], self._ranking[each], changes[each])
             for each in layers
         ]
 
-    def save(self, layers: Sequence[str], path: Path) -> OnnxModel:
-        import onnx
-
-        onnx.save(give_back(self._quantized, layers, self._original), path)
-        return OnnxModel.read(path)
-
     def _drop(self, layers: Sequence[str]) -> float:
         """Loss of the metric on validation data through the compiled engine."""
-        metric, bench = self._bench.job.workload.metric, self._bench
+        metric, bench = self._bench.job.workload.judge, self._bench
         with self._engine(layers) as (engine, _):
-            threads = os.cpu_count() or 1
-            rows = statistics_of(engine, bench.validation, metric, threads=threads, track=bench.job.show.track).rows
+            asked, threads = scored(engine, bench.job.workload), os.cpu_count() or 1
+            rows = statistics_of(asked, bench.validation, metric, threads=threads, track=bench.job.show.track).rows
         change = metric.value(rows) - metric.value(bench.validation_rows)
         return -change if metric.higher_is_better else change
 
     @contextmanager
-    def _engine(self, layers: Sequence[str]) -> Iterator[tuple[Engine, OnnxModel]]:
+    def _engine(self, layers: Sequence[str]) -> Iterator[tuple[Engine, Shipped]]:
         with tempfile.TemporaryDirectory(prefix="compress-") as name:
             folder = Path(name)
-            model = self.save(layers, folder / _MODEL)
+            model = given_back(self._quantized, self._original, layers, folder)
             (folder / "engine").mkdir()
-            yield self._target.compile(model, self._scheme, folder / "engine"), model
+            yield compile_into(folder / "engine", model, self._target, self._scheme), model
 
 
-def costliest_first(switch: LayerSwitch, batches: Sequence[Arrays], track: Track = silent) -> dict[str, float]:
+def costliest_first(switch: Switch, batches: Sequence[Arrays], track: Track = silent) -> dict[str, float]:
     """Signal-to-noise ratio of the model's output in dB when one layer alone is in 8 bits, the noisiest first.
 
     "When one layer alone is given back" ranks worse: of MiniLM (ONNX Runtime's static INT8, 48 sentences) both find the same first
@@ -215,18 +210,21 @@ def fewest(count: int, holds: Callable[[int], bool]) -> int | None:
     return number
 
 
-def metric_changes(switch: LayerSwitch, layers: Iterable[str], bench: Bench) -> dict[str, float]:
+def metric_changes(switch: Switch, layers: Iterable[str], bench: Bench) -> dict[str, float]:
     """How the metric changes on validation samples when one layer alone is in 8 bits."""
-    metric, batches, targets = bench.job.workload.metric, list[Arrays](), list[np.ndarray]()
+    workload, batches, targets = bench.job.workload, list[Arrays](), list[np.ndarray]()
+    metric, writes = workload.judge, workload.writing is not None and workload.writing.metric is not None
     for inputs, target in bench.validation:
         batches.append(dict(inputs))
         targets.append(target)
-        if sum(map(len, targets)) >= COSTED_SAMPLES:
+        if sum(map(len, targets)) >= (COSTED_ANSWERS if writes else COSTED_SAMPLES):
             break
 
     def value(quantized: set[str]) -> float:
-        outputs = switch.outputs(batches, quantized)
-        rows = [metric.statistics(output, target) for output, target in zip(outputs, targets, strict=True)]
+        rows = [
+            metric.statistics(switch.answers(batch, quantized), target)
+            for batch, target in zip(batches, targets, strict=True)
+        ]
         return metric.value(np.concatenate(rows))
 
     in_float = value(set())
@@ -240,8 +238,3 @@ def calibration_arrays(samples: Iterable[Arrays], most: int, batched: bool) -> l
         shapes = tuple(sorted((name, array.shape) for name, array in inputs.items()))
         groups.setdefault(shapes if batched else number, []).append(inputs)
     return [{name: np.concatenate([each[name] for each in group]) for name in group[0]} for group in groups.values()]
-
-
-def has_dynamic_batch(workload: Workload) -> bool:
-    """Whether several samples may go through the exported model at once."""
-    return all(0 in workload.dynamic_axes.get(name, {}) for name in workload.example_inputs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,16 +39,22 @@ class LayerSwitch:
         model = with_switches(quantized, original).SerializeToString()
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._inputs = {entry.name for entry in self._session.get_inputs()}
-        self._output = self._session.get_outputs()[0].name
+        self._outputs = [entry.name for entry in self._session.get_outputs()]
 
     def outputs(self, batches: Iterable[Arrays], quantized: Collection[str]) -> list[np.ndarray]:
         """The model's first output on each batch, the sample as first axis, with only these layers in 8 bits."""
-        switches = {switch_of(name): np.array(name in quantized) for name in self.layers}
-        feeds = ({**batch, **switches} for batch in batches)
-        return [
-            self._session.run([self._output], {name: feed[name] for name in self._inputs})[0].astype(np.float32)
-            for feed in feeds
-        ]
+        return [self.answers(batch, quantized) for batch in batches]
+
+    def answers(self, inputs: Arrays, quantized: Collection[str]) -> np.ndarray:
+        """What the metric reads of a batch: the first output."""
+        first = self._outputs[0]
+        return self.run(inputs, quantized, [first])[first].astype(np.float32)
+
+    def run(self, inputs: Mapping[str, np.ndarray], quantized: Collection[str], wanted: Sequence[str] = ()) -> Arrays:
+        """The wanted outputs, or all, of one batch."""
+        feed = {**inputs, **{switch_of(name): np.array(name in quantized) for name in self.layers}}
+        names = list(wanted) or self._outputs
+        return dict(zip(names, self._session.run(names, {name: feed[name] for name in self._inputs}), strict=True))
 
 
 def switch_of(layer: str) -> str:
