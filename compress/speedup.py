@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,13 +16,16 @@ from benchmarks.latency import Protocol, measure
 from benchmarks.profile import profile_of
 from benchmarks.timings import Timings
 from compress.bench_inputs import timing_pool
+from compress.engines import compile_into, quantize_into
+from compress.generation.assembly import Assembly, Shipped, main_part
 from compress.job import Job
+from compress.measuring import timed
 from compress.quantize import Quantize
-from compress.quantize.model import quantize_model
 from compress.recipe import Recipe
 from compress.samples import calibration_of, samples_of
-from compress.stages import ModelStage, export_model, fp32_engine
+from compress.stages import ModelStage, export_model, export_part, fp32_engine
 from compress.step import Arithmetic, Timed
+from compress.workload import Workload
 from export.errors import UnsupportedError
 from export.model import OnnxModel
 from targets import FP32, Engine, Scheme, Target
@@ -49,29 +52,38 @@ class Stopwatch:
     job: Job
 
     def measure(self, model: nn.Module, on: str | None, arithmetic: Arithmetic) -> float:
-        """How many times faster `model` runs than the original in FP32, at the recipe's first batch size."""
+        """How many times faster `model` runs than the original in FP32, at the recipe's first batch size.
+
+        Of a model that writes whole answers are timed, through the parts of both.
+        """
         target, benchmark = _timing_target(on, self.job.recipe), self.job.recipe.benchmark
-        size = benchmark.batch_sizes[0]
-        with _compiled(model, target, arithmetic, self.job) as (candidate, _):
-            engines = {"original": fp32_engine(0, self.original, target, self.job), "candidate": candidate}
+        size, workload = benchmark.batch_sizes[0], self.job.workload
+        with _compiled(model, target, arithmetic, self.job, as_shipped=True) as (candidate, _):
+            original = fp32_engine(0, self.original, target, self.job)
+            engines = {name: timed(each, workload) for name, each in (("original", original), ("candidate", candidate))}
             seconds = min(SECONDS, benchmark.seconds)
             protocol = Protocol(benchmark.threads, seconds, benchmark.processes, HALF_WIDTH, self.job.recipe.seed)
-            measured = measure(engines, {size: self._pool(size)}, protocol, track=self.job.show.track)
+            pool = self._pool(size, {spec.name for spec in original.inputs} if workload.writing else None)
+            measured = measure(engines, {size: pool}, protocol, track=self.job.show.track)
         return faster(measured["candidate"].timings[size], measured["original"].timings[size])
 
     def time(self, model: nn.Module, on: str | None, arithmetic: Arithmetic) -> Timed:
-        """What the runtime's profiler tells of `model`, at the recipe's first batch size."""
+        """What the runtime's profiler tells of `model`, at the recipe's first batch size.
+
+        Of a model that writes it is the plain forward of one token: so are all steps of an answer but the first.
+        """
         target, benchmark = _timing_target(on, self.job.recipe), self.job.recipe.benchmark
-        inputs = self._pool(benchmark.batch_sizes[0])[0]
+        inputs = _one_step(self._pool(benchmark.batch_sizes[0])[0], self.job.workload)
         with _compiled(model, target, arithmetic, self.job) as (engine, scheme):
             profile = profile_of(engine, inputs, benchmark.threads)
         tensors = {name: torch.from_numpy(array.copy()) for name, array in inputs.items()}
         return Timed(target, benchmark.threads, tensors, profile, scheme)
 
-    def _pool(self, size: int) -> list[dict[str, np.ndarray]]:
+    def _pool(self, size: int, names: Collection[str] | None = None) -> list[dict[str, np.ndarray]]:
+        """Inputs at a batch size: all of the workload's, or those of these names."""
         workload = self.job.workload
         assert workload.validation is not None, "load_workload gives every workload a validation set"
-        return timing_pool(workload, self.job.recipe.benchmark, size, samples_of(workload.validation))
+        return timing_pool(workload, self.job.recipe.benchmark, size, samples_of(workload.validation), names)
 
 
 def faster(candidate: Timings, original: Timings) -> float:
@@ -85,19 +97,43 @@ def faster(candidate: Timings, original: Timings) -> float:
     return float(np.quantile(original.calls_s, FASTEST) / np.quantile(candidate.calls_s, FASTEST))
 
 
+def _one_step(inputs: dict[str, np.ndarray], workload: Workload) -> dict[str, np.ndarray]:
+    """With a single token of the answer, where the model writes one: of `decoder_input_ids` behind an encoder, else `input_ids`."""
+    if workload.writing is None:
+        return inputs
+    written = "decoder_input_ids" if "decoder_input_ids" in inputs else "input_ids"
+    return {**inputs, written: np.ascontiguousarray(inputs[written][:, :1])}
+
+
 @contextmanager
-def _compiled(model: nn.Module, target: Target, arithmetic: Arithmetic, job: Job) -> Iterator[tuple[Engine, Scheme]]:
-    """The model on a target, in a folder that goes afterwards."""
+def _compiled(
+    model: nn.Module, target: Target, arithmetic: Arithmetic, job: Job, as_shipped: bool = False
+) -> Iterator[tuple[Engine, Scheme]]:
+    """The model on a target, in a folder that goes afterwards.
+
+    Args:
+        as_shipped: a model that writes in its parts, not its plain forward.
+    """
     with tempfile.TemporaryDirectory(prefix="compress-") as name:
         folder = Path(name)
-        (folder / "engine").mkdir()
-        exported = export_model(model, folder / "model.onnx", job)
-        scheme = FP32 if arithmetic == "fp32" else _int8(target, exported, job.recipe)
+        for place in ("engine", "quantized"):
+            (folder / place).mkdir()
+        exported = _exported(model, folder, job, as_shipped)
+        scheme = FP32 if arithmetic == "fp32" else _int8(target, main_part(exported), job.recipe)
         if scheme != FP32:
-            exported = quantize_model(
-                exported, calibration_of(job.workload, CALIBRATION), scheme, folder / "quantized.onnx"
-            )
-        yield target.compile(exported, scheme, folder / "engine"), scheme
+            calibration = calibration_of(job.workload, CALIBRATION)
+            exported = quantize_into(folder / "quantized", exported, scheme, calibration)
+        yield compile_into(folder / "engine", exported, target, scheme), scheme
+
+
+def _exported(model: nn.Module, folder: Path, job: Job, as_shipped: bool) -> Shipped:
+    writing = job.workload.writing
+    if writing is None or not as_shipped:
+        return export_model(model, folder / "model.onnx", job)
+    parts = writing.parts(model)
+    return Assembly(
+        {name: export_part(part, folder / f"{name}.onnx", job) for name, part in parts.items()}, writing.generation
+    )
 
 
 def _int8(target: Target, model: OnnxModel, recipe: Recipe) -> Scheme:

@@ -120,6 +120,12 @@ def export_model(model: nn.Module, path: Path, job: Job) -> OnnxModel:
     )
 
 
+def export_part(part: Part, path: Path, job: Job) -> OnnxModel:
+    """A part of a model that writes as ONNX."""
+    opset = job.recipe.export.opset
+    return to_onnx(part.module, part.example_inputs, part.dynamic_axes, part.output_names, path, opset)
+
+
 def _student(original: ModelStage, workload: Workload) -> ModelStage:
     """What the first step starts from: the original, or the workload's own student where it brings one."""
     if workload.student is None:
@@ -181,9 +187,8 @@ def _export_proven(model: nn.Module, folder: Path, result: StepResult, job: Job)
 
 def _part_proven(name: str, part: Part, folder: Path, job: Job) -> tuple[ParityCase, ...]:
     """Write a part of a model that writes beside the whole; its differences from torch."""
-    export, path = job.recipe.export, folder / f"{name}.onnx"
-    onnx = to_onnx(part.module, part.example_inputs, part.dynamic_axes, part.output_names, path, export.opset)
-    return check_parity(part.module, onnx, part.example_inputs, part.dynamic_axes, export.tolerance).cases
+    onnx, tolerance = export_part(part, folder / f"{name}.onnx", job), job.recipe.export.tolerance
+    return check_parity(part.module, onnx, part.example_inputs, part.dynamic_axes, tolerance).cases
 
 
 def _reference_parts(job: Job) -> Mapping[str, Part]:

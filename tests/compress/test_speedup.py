@@ -17,6 +17,7 @@ from compress.speedup import Stopwatch, faster
 from compress.stages import original_stage
 from export.errors import UnsupportedError
 from tests.compress.tiny import RECIPE, write_tiny
+from tests.compress.tiny_writers import write_writer
 
 pytestmark = pytest.mark.timing
 
@@ -60,3 +61,18 @@ def test_a_model_is_timed_beside_the_original_and_other_targets_are_refused(tmp_
         none = replace(job, recipe=replace(recipe, quantize=Quantize(schemes=("int8-weights",))))
         with pytest.raises(UnsupportedError, match="prune: precision: int8: onnxruntime_mobile tries no INT8 scheme"):
             Stopwatch(original, none).measure(workload.model, None, "int8")
+
+
+def test_a_model_that_writes_is_timed_by_whole_answers(tmp_path: Path) -> None:
+    """Beside the original, in parts like it; its layers at one token."""
+    pytest.importorskip("transformers", reason="transformers is not installed: pip install edge-compress[nlp]")
+    recipe = load_recipe(write_writer(tmp_path, "gpt", "onnxruntime_mobile", "int8-dynamic"))
+    workload = load_workload(recipe)
+    with RunDirectory(tmp_path / "run") as directory:
+        job = Job(recipe, workload, directory, Quiet())
+        original, _ = original_stage(job)
+        stopwatch = Stopwatch(original, job)
+        # The same model on both sides: the plain forward, a single call, would come out several times as fast as an answer.
+        assert 0.6 < stopwatch.measure(workload.model, None, "fp32") < 1.6
+        assert 0.2 < stopwatch.measure(workload.model, None, "int8") < 4
+        assert stopwatch.time(workload.model, None, "fp32").inputs["input_ids"].shape == (1, 1)
