@@ -18,7 +18,7 @@ from compress.ready import ReadyContext
 from compress.ready.holding_out import split
 from compress.ready.tables import Row, header_of, read_rows, split_files
 from compress.ready.words import Encoded, Words
-from compress.workload import TensorBatches, Workload
+from compress.workload import Workload
 from export.errors import InputError
 
 CALIBRATION = 512
@@ -91,8 +91,7 @@ def classified_texts(
         for name in rows
     }
     train = batches["train"]
-    spread, told_of_it = _calibration(encoded["train"], encoded["evaluation"], table)
-    typical = {name: tensor[spread] for name, tensor in train.inputs.items()}
+    unseen, told_of_it = _unseen(train, batches["evaluation"], table)
     example = trim({name: tensor[:2] for name, tensor in train.inputs.items()})
     _check_logits(network, example, len(names), context)
     told, found = (*told, *told_of_it), encoded["train"]
@@ -114,7 +113,7 @@ def classified_texts(
         train=train,
         validation=batches["validation"],
         evaluation=batches["evaluation"],
-        calibration=TensorBatches(typical, train.target[spread], batch_size=1, transform=trim),
+        calibration=unseen.spread(CALIBRATION),
         loss=functional.cross_entropy,
         metric=Accuracy() if metric == "accuracy" else F1("macro"),
         class_names=network.labels or names,
@@ -189,16 +188,14 @@ def _number(row: Row, numbers: dict[str, int]) -> int:
     return numbers[row.label]
 
 
-def _calibration(train: Encoded, evaluation: Encoded, table: Table) -> tuple[Tensor, tuple[str, ...]]:
-    """Which training texts serve for INT8 ranges, evenly spread: none that is an evaluation text as well."""
-    seen = set(evaluation.texts())
-    rows = torch.tensor([row for row, text in enumerate(train.texts()) if text not in seen])
-    shared = len(train.ids) - len(rows)
-    if not len(rows):
+def _unseen(train: LengthBatches, evaluation: LengthBatches, table: Table) -> tuple[LengthBatches, tuple[str, ...]]:
+    """The training texts that may serve for INT8 ranges: none that is an evaluation text as well."""
+    unseen = train.without(evaluation)
+    if not unseen.samples:
         raise InputError(f"{table.path}: every training text is an evaluation text as well; give other training texts")
-    spread = rows[torch.linspace(0, len(rows) - 1, min(CALIBRATION, len(rows))).long()]
-    note = f"{table.path.name}: {shared:,} of {len(train.ids):,} training texts are evaluation texts as well"
-    return spread, (note,) if shared else ()
+    shared = train.samples - unseen.samples
+    note = f"{table.path.name}: {shared:,} of {train.samples:,} training texts are evaluation texts as well"
+    return unseen, (note,) if shared else ()
 
 
 def _named(encoded: Encoded, names: Sequence[str]) -> dict[str, Tensor]:

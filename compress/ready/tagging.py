@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
-
-import torch
-from torch import Tensor
 
 from benchmarks.metrics import IGNORED, EntityF1, Metric, TokenAccuracy
 from compress.padded import LengthBatches, trim
@@ -20,7 +17,7 @@ from compress.ready.language_model import token_loss, words_of
 from compress.ready.model_folder import load_network, open_folder
 from compress.ready.tables import split_files
 from compress.ready.words import Words, check_length, padded
-from compress.workload import TensorBatches, Workload
+from compress.workload import Workload
 from export.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,14 +45,11 @@ def token_classification(options: HuggingFace, context: ReadyContext) -> Workloa
     sentences, told = split(given, keys, context.seed, f"{path.name}: sentences")
     batches = {name: _batches(words, some, tags, options, shuffle=name == "train") for name, some in sentences.items()}
     train = batches["train"]
-    seen = {_row(batches["evaluation"].inputs, place) for place in range(batches["evaluation"].samples)}
-    unseen = torch.tensor([place for place in range(train.samples) if _row(train.inputs, place) not in seen])
-    if not len(unseen):
+    unseen = train.without(batches["evaluation"])
+    if not unseen.samples:
         raise context.refusal(
             "data", "every training sentence is an evaluation sentence as well; give other training sentences"
         )
-    spread = unseen[torch.linspace(0, len(unseen) - 1, min(CALIBRATION, len(unseen))).long()]
-    typical = {name: tensor[spread] for name, tensor in train.inputs.items()}
     return Workload(
         model=model,
         example_inputs=trim({name: tensor[:2] for name, tensor in train.inputs.items()}),
@@ -63,7 +57,7 @@ def token_classification(options: HuggingFace, context: ReadyContext) -> Workloa
         train=train,
         validation=batches["validation"],
         evaluation=batches["evaluation"],
-        calibration=TensorBatches(typical, train.target[spread], batch_size=1, transform=trim),
+        calibration=unseen.spread(CALIBRATION),
         loss=token_loss,
         metric=_metric(tags),
         class_names=tags,
@@ -112,9 +106,3 @@ def _number(sentence: Sentence, word: int, numbers: dict[str, int]) -> int:
             f"{sentence.path}:{sentence.line + word}: found the tag '{tag}', which the model does not have; it has {', '.join(numbers)}"
         )
     return numbers[tag]
-
-
-def _row(inputs: Mapping[str, Tensor], place: int) -> tuple[int, ...]:
-    """The ids of a sentence without padding, to tell sentences apart by."""
-    ids, mask = inputs["input_ids"][place], inputs["attention_mask"][place]
-    return tuple(ids[: int(mask.sum())].tolist())

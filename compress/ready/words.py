@@ -33,10 +33,6 @@ class Encoded:
     types: Tensor
     cut: int
 
-    def texts(self) -> list[tuple[int, ...]]:
-        """The ids of each text without padding, to tell texts apart by."""
-        return [tuple(row[: int(length)]) for row, length in zip(self.ids.tolist(), self.mask.sum(1), strict=True)]
-
 
 @dataclass(frozen=True)
 class Words:

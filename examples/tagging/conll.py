@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,26 +13,18 @@ from torch.nn.utils.rnn import pad_sequence
 
 from benchmarks.metrics import IGNORED
 from compress.padded import LengthBatches
+from compress.ready.conll import Sentence, tags_of
+from compress.ready.conll import read_conll as read
 from export.errors import InputError
+
+__all__ = ["Sentence", "read_conll", "tagged_batches", "tags_of"]
 
 LONGEST = 510
 """Characters of a sentence, as the network reads it; two tokens are put around each."""
 
-SKIPPED = "-DOCSTART-"
-"""The first word of a line that begins a document and is no sentence."""
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """Words with their tags, the first of which stands in line `line` of the file."""
-
-    words: tuple[str, ...]
-    tags: tuple[str, ...]
-    line: int
-
 
 def read_conll(path: Path) -> list[Sentence]:
-    """Read a file with a word a line: the word first, its tag last, spaces or tabs between; an empty line ends a sentence.
+    """The sentences of a file whose tags are BIO, see compress.ready.conll.
 
     Raises:
         InputError: names file and line of what is no word with a BIO tag.
@@ -43,24 +34,14 @@ def read_conll(path: Path) -> list[Sentence]:
             f"examples/tagging: {path} is missing; it must be a CoNLL file (a word and its tag a line, an empty line between "
             "sentences)"
         )
-    found: list[Sentence] = []
-    rows: list[tuple[str, str]] = []
-    for number, line in enumerate([*path.read_text(encoding="utf-8").split("\n"), ""], start=1):
-        if line.strip() and not line.startswith(SKIPPED):
-            rows.append(_parse(path, number, line))
-        elif rows:
-            words, tags = zip(*rows, strict=True)
-            found.append(Sentence(words, tags, number - len(rows)))
-            rows = []
-    if not found:
-        raise InputError(f"{path}: holds no sentence; it must hold at least one")
-    return found
-
-
-def tags_of(sentences: Sequence[Sentence]) -> tuple[str, ...]:
-    """The tags that occur, O first, in the order of the alphabet."""
-    found = {tag for sentence in sentences for tag in sentence.tags} - {"O"}
-    return ("O", *sorted(found))
+    sentences = read(path)
+    for sentence in sentences:
+        for number, tag in enumerate(sentence.tags, start=sentence.line):
+            if not re.fullmatch(r"O|[BI]-.+", tag):
+                raise InputError(
+                    f"{path}:{number}: found the tag '{tag}'; the last column must be O, B-TYPE or I-TYPE (BIO)"
+                )
+    return sentences
 
 
 def tagged_batches(
@@ -127,20 +108,6 @@ def _number(path: Path, sentence: Sentence, word: int, numbers: dict[str, int]) 
             f"it has {', '.join(numbers)}"
         )
     return numbers[tag]
-
-
-def _parse(path: Path, number: int, line: str) -> tuple[str, str]:
-    columns = line.split()
-    if len(columns) < 2:
-        raise InputError(
-            f"{path}:{number}: found {line!r}; each line must be a word and its tag with a space or a tab between, and "
-            "sentences must be parted by an empty line"
-        )
-    if not re.fullmatch(r"O|[BI]-.+", columns[-1]):
-        raise InputError(
-            f"{path}:{number}: found the tag '{columns[-1]}'; the last column must be O, B-TYPE or I-TYPE (BIO)"
-        )
-    return columns[0], columns[-1]
 
 
 def _padded(rows: Sequence[Tensor], value: int) -> Tensor:
