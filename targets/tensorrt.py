@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'edge-compress[tensorrt]'"
 INSTALL_FULL = "pip install tensorrt-cu12 from NVIDIA's own package index (Jetson: it comes with JetPack)"
 
+CACHED = "past"
+"""The axis of a decoder's caches that is 0 long before its first call."""
+
 Range = tuple[int, int, int]
 """Smallest, usual and largest extent of a dynamic axis."""
 
@@ -41,7 +44,7 @@ class TensorRt:
         compute_capabilities: of the GPUs that an engine of `tensorrt-rtx` is for; `tensorrt` builds for the one present.
         workspace_mb: GPU memory that a layer may use for scratch, in MiB.
         axes: for each dynamic axis by its name its smallest, usual and largest extent.
-        other_axes: the same for the dynamic axes not named in `axes`.
+        other_axes: the same for the dynamic axes not named in `axes`; `past`, the tokens in a decoder's cache, begins with 0.
         cache: keep in the user's cache folder what one build or session saves the next: `tensorrt`'s timings of layers,
             the kernels that `tensorrt-rtx` compiles on the device.
     """
@@ -63,8 +66,8 @@ class TensorRt:
         if self.workspace_mb < 1:
             raise ValueError(f"workspace_mb: found {self.workspace_mb}, allowed: 1 or more")
         for where, extents in {f"axes.{name}": extents for name, extents in self.axes.items()}.items():
-            _check_range(where, extents)
-        _check_range("other_axes", self.other_axes)
+            _check_range(where, extents, least=0 if where == f"axes.{CACHED}" else 1)
+        _check_range("other_axes", self.other_axes, least=1)
 
     @classmethod
     def runtime_module(cls) -> str:
@@ -181,7 +184,8 @@ class TensorRt:
 
     def _profile(self, model: OnnxModel) -> dict[str, tuple[tuple[int, ...], ...]]:
         """For each input with a dynamic axis its smallest, usual and largest shape."""
-        ranges = {axis: self.axes.get(axis, self.other_axes) for spec in model.inputs for axis in _dynamic_axes(spec)}
+        others = {CACHED: (0, *self.other_axes[1:]), **self.axes}
+        ranges = {axis: others.get(axis, self.other_axes) for spec in model.inputs for axis in _dynamic_axes(spec)}
         sizes = [{axis: extents[position] for axis, extents in ranges.items()} for position in range(3)]
         return {spec.name: tuple(map(spec.concrete, sizes)) for spec in model.inputs if _dynamic_axes(spec)}
 
@@ -206,9 +210,9 @@ def _dynamic_axes(spec: TensorSpec) -> list[str]:
     return [axis for axis in spec.shape if isinstance(axis, str)]
 
 
-def _check_range(where: str, extents: Range) -> None:
-    if len(extents) != 3 or not 1 <= extents[0] <= extents[1] <= extents[2]:
-        raise ValueError(f"{where}: found {list(extents)}, allowed: [smallest, usual, largest], rising, from 1")
+def _check_range(where: str, extents: Range, least: int) -> None:
+    if len(extents) != 3 or not least <= extents[0] <= extents[1] <= extents[2] or extents[1] < 1:
+        raise ValueError(f"{where}: found {list(extents)}, allowed: [smallest, usual, largest], rising, from {least}")
 
 
 def _typed(model: OnnxModel, scheme: Scheme) -> bytes:

@@ -128,7 +128,8 @@ class TensorRtSession:
     def _enqueue(self) -> None:
         """One inference on the stream: copies to the device, the engine, copies back."""
         for spec in self._inputs:
-            self._stream.upload(self._host[spec.name], self._address(spec))
+            if self._host[spec.name].nbytes:  # a decoder's first cache is empty
+                self._stream.upload(self._host[spec.name], self._address(spec))
         if not self._context.execute_async_v3(self._stream.handle):
             raise EnvironmentFailure("tensorrt: the GPU refused to run the engine; see nvidia-smi")
         for spec in self._outputs:

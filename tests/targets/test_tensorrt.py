@@ -15,6 +15,7 @@ import pytest
 import targets
 from compress.quantize.model import quantize_model
 from export.errors import EnvironmentFailure, UnsupportedError
+from export.model import OnnxModel
 from targets import cuda
 from targets.base import FP32
 from targets.tensorrt import TensorRt
@@ -195,3 +196,26 @@ def test_what_a_device_needs_is_python_3_9(file: Path) -> None:
     ]
     assert strict == []
     assert not any(isinstance(node, ast.Match) for node in ast.walk(tree))
+
+
+@available
+def test_a_decoder_is_built_from_no_cache_on(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper
+
+    cached = helper.make_tensor_value_info("past_key.0", TensorProto.FLOAT, ["batch", 2, "past", 4])
+    new = helper.make_tensor_value_info("key", TensorProto.FLOAT, ["batch", 2, "length", 4])
+    every = helper.make_tensor_value_info("present_key.0", TensorProto.FLOAT, ["batch", 2, "past + length", 4])
+    node = helper.make_node("Concat", ["past_key.0", "key"], ["present_key.0"], axis=2)
+    graph = helper.make_graph([node], "decoder", [cached, new], [every])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), tmp_path / "in.onnx")
+    engine = TARGET.compile(OnnxModel.read(tmp_path / "in.onnx"), FP32, tmp_path)
+    assert engine.settings["profile"]["past_key.0"] == [[1, 2, 0, 4], [1, 2, 64, 4], [32, 2, 128, 4]]
+    assert engine.settings["profile"]["key"] == [[1, 2, 1, 4], [1, 2, 64, 4], [32, 2, 128, 4]]
+
+
+def test_a_cache_may_be_empty_and_no_other_axis() -> None:
+    assert TensorRt(axes={"past": (0, 64, 576)}).axes["past"] == (0, 64, 576)
+    with pytest.raises(ValueError, match=r"axes\.length: found \[0, 64, 576\], allowed: .* rising, from 1"):
+        TensorRt(axes={"length": (0, 64, 576)})
+    with pytest.raises(ValueError, match=r"axes\.past: found \[0, 0, 576\], allowed: .* rising, from 0"):
+        TensorRt(axes={"past": (0, 0, 576)})
