@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 ROWS = "beam_idx"
 """Input of a decoder that keeps its cache: for each row the row of the last call that it goes on from, (batch,)."""
+WANTED = "wanted"
+"""Input whose shape (batch, kept) says of how many of the last tokens a decoder gives logits; without it, of all."""
 
 
 class Decoder(Protocol):
@@ -27,8 +29,8 @@ class Decoder(Protocol):
     def begin(self, constant: Arrays, batch: int) -> None:
         """Forget everything. `constant` is what every call reads besides tokens and cache."""
 
-    def read(self, tokens: np.ndarray) -> np.ndarray:
-        """Logits of the next tokens, int64 (batch, length): shape (batch, length, vocabulary)."""
+    def read(self, tokens: np.ndarray, kept: int) -> np.ndarray:
+        """Logits of the last `kept` of the next tokens, int64 (batch, length): shape (batch, kept, vocabulary)."""
 
     def go_on_from(self, rows: np.ndarray) -> None:
         """The next call's rows go on from these rows of the last one; there may be another number of them."""
@@ -45,9 +47,26 @@ class StatefulSession(Protocol):
 
 def decoder_on(session: Session, inputs: Sequence[TensorSpec]) -> Decoder:
     """The decoder behind a session, by the inputs that it takes."""
+    wanted = _Wanted(any(spec.name == WANTED for spec in inputs))
     if any(spec.name == ROWS for spec in inputs):
-        return Kept(cast("StatefulSession", session))
-    return Handed(session, [spec for spec in inputs if spec.name.startswith(PAST)])
+        return Kept(cast("StatefulSession", session), wanted)
+    return Handed(session, [spec for spec in inputs if spec.name.startswith(PAST)], wanted)
+
+
+class _Wanted:
+    """The input that says of how many last tokens logits are wanted, where a decoder has it; the same array while its shape
+    stays, so that it stays bound."""
+
+    def __init__(self, taken: bool) -> None:
+        self._taken = taken
+        self._array = np.zeros((0, 0), dtype=np.int64)
+
+    def of(self, batch: int, kept: int) -> Arrays:
+        if not self._taken:
+            return {}
+        if self._array.shape != (batch, kept):
+            self._array = np.zeros((batch, kept), dtype=np.int64)
+        return {WANTED: self._array}
 
 
 class Handed:
@@ -57,8 +76,8 @@ class Handed:
         caches: those of its inputs.
     """
 
-    def __init__(self, session: Session, caches: Sequence[TensorSpec]) -> None:
-        self._session, self._caches = session, caches
+    def __init__(self, session: Session, caches: Sequence[TensorSpec], wanted: _Wanted) -> None:
+        self._session, self._caches, self._wanted = session, caches, wanted
         self._constant: Arrays = {}
         self._cache: Arrays = {}
 
@@ -66,12 +85,13 @@ class Handed:
         self._constant = constant
         self._cache = {spec.name: _empty(spec, batch) for spec in self._caches}
 
-    def read(self, tokens: np.ndarray) -> np.ndarray:
-        outputs = self._session.run({"input_ids": np.ascontiguousarray(tokens), **self._constant, **self._cache})
+    def read(self, tokens: np.ndarray, kept: int) -> np.ndarray:
+        given = {"input_ids": np.ascontiguousarray(tokens), **self._wanted.of(len(tokens), kept)}
+        outputs = self._session.run({**given, **self._constant, **self._cache})
         self._cache = {
             name.replace(PRESENT, PAST, 1): array for name, array in outputs.items() if name.startswith(PRESENT)
         }
-        return outputs["logits"]
+        return outputs["logits"][:, -kept:]
 
     def go_on_from(self, rows: np.ndarray) -> None:
         self._constant = _of_rows(self._constant, rows)
@@ -81,8 +101,8 @@ class Handed:
 class Kept:
     """A decoder whose session keeps the cache."""
 
-    def __init__(self, session: StatefulSession) -> None:
-        self._session = session
+    def __init__(self, session: StatefulSession, wanted: _Wanted) -> None:
+        self._session, self._wanted = session, wanted
         self._constant: Arrays = {}
         self._rows = np.zeros(0, dtype=np.int32)
 
@@ -90,11 +110,12 @@ class Kept:
         self._session.forget()
         self._constant, self._rows = constant, np.arange(batch, dtype=np.int32)
 
-    def read(self, tokens: np.ndarray) -> np.ndarray:
-        outputs = self._session.run({"input_ids": np.ascontiguousarray(tokens), ROWS: self._rows, **self._constant})
+    def read(self, tokens: np.ndarray, kept: int) -> np.ndarray:
+        given = {"input_ids": np.ascontiguousarray(tokens), **self._wanted.of(len(tokens), kept)}
+        outputs = self._session.run({**given, ROWS: self._rows, **self._constant})
         if not _in_order(self._rows):
             self._rows = np.arange(len(tokens), dtype=np.int32)
-        return outputs["logits"]
+        return outputs["logits"][:, -kept:]
 
     def go_on_from(self, rows: np.ndarray) -> None:
         self._constant = _of_rows(self._constant, rows)

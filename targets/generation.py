@@ -112,14 +112,15 @@ class GenerationSession:
             raise InputError(f"generation: found inputs {', '.join(inputs)}; allowed: input_ids (and attention_mask)")
         first = self._begin(inputs)
         if self._generation.mode == "score":
-            return {"logits": self._decoder.read(inputs.get("decoder_input_ids", first))}
+            tokens = inputs.get("decoder_input_ids", first)
+            return {"logits": self._decoder.read(tokens, tokens.shape[1])}
         logits = self._step(first)
         return {"tokens": self._with_beams(logits) if self._generation.beams > 1 else self._one_by_one(logits)}
 
     def go_on(self, inputs: Mapping[str, np.ndarray], tokens: np.ndarray) -> np.ndarray:
         """Logits of `tokens`, int64 (batch, length), read at once after a prompt: shape (batch, length, vocabulary)."""
-        self._decoder.read(self._begin(inputs))
-        return self._decoder.read(tokens)
+        self._decoder.read(self._begin(inputs), kept=1)
+        return self._decoder.read(tokens, tokens.shape[1])
 
     def steps(self, inputs: Mapping[str, np.ndarray], tokens: np.ndarray) -> np.ndarray:
         """Logits from which each of `tokens`, int64 (batch, length), is chosen when those before it are given one by one.
@@ -148,7 +149,7 @@ class GenerationSession:
 
     def _step(self, tokens: np.ndarray) -> np.ndarray:
         """Logits of the last position, float64 of shape (batch, vocabulary)."""
-        return self._decoder.read(tokens)[:, -1].astype(np.float64)
+        return self._decoder.read(tokens, kept=1)[:, -1].astype(np.float64)
 
     def _one_by_one(self, logits: np.ndarray) -> np.ndarray:
         generation = self._generation

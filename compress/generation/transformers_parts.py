@@ -8,6 +8,7 @@ transformers builds depend on the data, which does not export.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from compress.generation.parts import Part
 
 MASKED = -1e4
 """Added to the scores of what must not be read: far below any score, and still a number in FP16."""
-LENGTH, PAST, BATCH = 4, 3, 2
+LENGTH, PAST, BATCH, KEPT = 5, 3, 2, 4
 """Sizes of the example; all differ, and all are 2 or more, else tracing takes them for constants."""
 
 
@@ -53,14 +54,20 @@ class Seq2SeqLM(nn.Module):
 
 
 class _CausalDecoder(nn.Module):
-    """Logits and the cache after `input_ids`, which follow on the tokens of `past`."""
+    """Logits of the last tokens of `input_ids`, as many as `wanted` (batch, kept) has columns, and the cache after all of them,
+    which follow on the tokens of `past`.
+
+    The values of `wanted` are never read. The product with the vocabulary is most of what a long prompt costs a small model.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.keeps = "logits_to_keep" in signature(model.forward).parameters
 
-    def forward(self, input_ids: Tensor, padding: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, input_ids: Tensor, padding: Tensor, wanted: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
         before, length = past[0].shape[2], input_ids.shape[1]
+        kept = torch.arange(length - wanted.shape[1], length)
         rows, columns = torch.arange(before, before + length), torch.arange(before + length)
         seen = (columns <= rows[:, None])[None, None] & (columns >= padding[:, None])[:, None, None]
         result = self.model(
@@ -69,8 +76,10 @@ class _CausalDecoder(nn.Module):
             position_ids=(rows - padding[:, None]).clamp(min=0),
             past_key_values=_cache(past),
             use_cache=True,
+            **({"logits_to_keep": kept} if self.keeps else {}),
         )
-        return (result.logits, *_tensors(result.past_key_values))
+        logits = result.logits if self.keeps else result.logits[:, kept]
+        return (logits, *_tensors(result.past_key_values))
 
 
 class _Encoder(nn.Module):
@@ -133,8 +142,9 @@ def causal_parts(model: nn.Module) -> Mapping[str, Part]:
     with torch.no_grad():
         shapes = model.model(input_ids=_ids(PAST), use_cache=True).past_key_values
     past = _named("past", _tensors(shapes))
-    example = {"input_ids": _ids(LENGTH), "padding": torch.tensor([0, 1]), **past}
-    axes = {"input_ids": {0: "batch", 1: "length"}, "padding": {0: "batch"}, **_axes(past, "past")}
+    example = {"input_ids": _ids(LENGTH), "padding": torch.tensor([0, 1]), "wanted": _ids(KEPT), **past}
+    of_prompt = {"input_ids": {0: "batch", 1: "length"}, "padding": {0: "batch"}, "wanted": {0: "batch", 1: "kept"}}
+    axes = {**of_prompt, **_axes(past, "past")}
     part = Part(_CausalDecoder(model.model), example, axes, ("logits", *_renamed(past)))
     return {"decoder": part}
 

@@ -23,6 +23,7 @@ from export.to_onnx import to_onnx  # noqa: E402
 from targets import FP32, load  # noqa: E402
 from targets.cached_attention import cached_attention, keeps_cache  # noqa: E402
 from targets.generation import Generation, GenerationSession, writing  # noqa: E402
+from targets.onnxruntime_mobile import OnnxRuntimeMobile  # noqa: E402
 from targets.openvino import OpenVino  # noqa: E402
 from targets.openvino_session import open_engine, properties  # noqa: E402
 from tests.targets.test_generation import END, PADDING, PROMPTS, WORDS, source, spread  # noqa: E402
@@ -115,7 +116,7 @@ def test_scores_are_those_of_torch(gpt, gpt_engine, bart, bart_engine):
 
 
 def test_the_caches_of_self_attention_are_states_and_attention_is_fused_with_them(gpt_engine, bart_engine):
-    for engine, constant in ((gpt_engine, ["padding"]), (bart_engine, ["attention_mask", *CROSS])):
+    for engine, constant in ((gpt_engine, ["padding", "wanted"]), (bart_engine, ["attention_mask", *CROSS])):
         decoder = engine.parts["decoder"]
         assert sorted(spec.name for spec in decoder.inputs) == sorted(["input_ids", "beam_idx", *constant])
         assert [spec.name for spec in decoder.outputs] == ["logits"]
@@ -215,7 +216,7 @@ def by_hand(model, tokens):
 def test_a_quantized_decoder_keeps_its_cache_too(gpt, tmp_path, name):
     scheme = next(each for each in OpenVino().schemes() if each.name == name)
     model = exported(gpt, tmp_path)["decoder"]
-    batch = {"input_ids": PROMPTS, "padding": np.zeros(3, dtype=np.int64)}
+    batch = {"input_ids": PROMPTS, "padding": np.zeros(3, dtype=np.int64), "wanted": np.zeros_like(PROMPTS)}
     past = np.random.default_rng(0).normal(size=(3, 2, 4, 8)).astype(np.float32)
     given = {spec.name: past if spec.name.startswith("past_") else batch[spec.name] for spec in model.inputs}
     quantized = quantize_model(model, [given], scheme, tmp_path / "quantized.onnx")
@@ -231,6 +232,26 @@ def test_a_quantized_decoder_keeps_its_cache_too(gpt, tmp_path, name):
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.9
     with load(OpenVino(), writing(engine, beams=4, stops=False), 1) as session:
         assert session.run({"input_ids": PROMPTS})["tokens"].shape == (3, 12)
+
+
+def test_a_decoder_is_offered_weights_alone(gpt, tmp_path):
+    model = exported(gpt, tmp_path)["decoder"]
+    for target in (OpenVino(), OnnxRuntimeMobile()):
+        assert {"int8-weights", "int4-weights"} <= {scheme.name for scheme in target.schemes(model)}
+        plain = replace(model, inputs=model.inputs[:1])
+        assert not any(scheme.mode == "weights" for scheme in target.schemes(plain))
+
+
+def test_logits_are_given_of_the_tokens_that_are_asked_for(gpt, gpt_engine):
+    decoder = gpt_engine.parts["decoder"]
+    every = in_torch(gpt, mode="score").run({"input_ids": PROMPTS})["logits"]
+    given = {"input_ids": PROMPTS, "padding": np.zeros(3, dtype=np.int64), "beam_idx": np.arange(3, dtype=np.int32)}
+    with OpenVino().load(decoder, 1) as session:
+        for kept in (1, 3):
+            session.forget()
+            found = session.run({**given, "wanted": np.zeros((3, kept), dtype=np.int64)})["logits"]
+            assert found.shape == (3, kept, WORDS)
+            np.testing.assert_allclose(found, every[:, -kept:], rtol=1e-3, atol=1e-3)
 
 
 def test_caches_of_another_layout_stay_outside(gpt, tmp_path):
