@@ -10,6 +10,7 @@ import numpy as np
 from compress.measuring import PROMPT, TOKENS
 from export.model import TensorSpec
 from targets import Engine
+from targets.decoder import ROWS, WANTED
 
 EXTENT = 64
 """Of a dynamic axis that the recipe's benchmark.sizes does not name."""
@@ -76,9 +77,12 @@ def _of_decoder(decoder: Engine, batch_size: int, length: int, past: int, prompt
     """`length` new tokens behind a cache of `past`; what an encoder gave is `prompt` long, and nothing is padded."""
     sizes: dict[str, int] = {}
     for spec in decoder.inputs:
-        extent = length if spec.name == "input_ids" else past if spec.name.startswith("past_") else prompt
+        known = {"input_ids": length, WANTED: 1}
+        extent = past if spec.name.startswith("past_") else known.get(spec.name, prompt)
         sizes |= {axis: extent for axis in spec.shape[1:] if isinstance(axis, str) and axis not in sizes}
     arrays = profile_inputs(decoder.inputs, batch_size, sizes)
     if "padding" in arrays:
         arrays["padding"][:] = 0
+    if ROWS in arrays:
+        arrays[ROWS][:] = np.arange(batch_size)
     return arrays

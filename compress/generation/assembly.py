@@ -12,6 +12,8 @@ import numpy as np
 from compress.run_directory import sha256_of
 from export.model import OnnxModel, TensorSpec
 from targets.base import FP32, Arrays, Engine, Session
+from targets.cached_attention import PAST
+from targets.decoder import WANTED
 from targets.generation import Generation, GenerationSession
 
 if TYPE_CHECKING:
@@ -35,9 +37,9 @@ class Assembly:
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """What a prompt consists of: the first part's inputs without its caches."""
+        """What a prompt consists of: the first part's inputs without its caches, and without what the loop adds."""
         first = self.parts.get("encoder", self.decoder)
-        return tuple(spec for spec in first.inputs if not spec.name.startswith("past_"))
+        return tuple(spec for spec in first.inputs if not spec.name.startswith(PAST) and spec.name != WANTED)
 
 
 Shipped = OnnxModel | Assembly
