@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 BLOCK = 32
 """Weights along the inputs that share a scale."""
+LEAST_BLOCK = 8
+"""Where the inputs are no multiple of BLOCK, as after pruning; widths are multiples of 8 unless a recipe says otherwise."""
 INT8_PRODUCTS = 4
 """ONNX Runtime's accuracy level at which MatMulNBits quantizes activations block by block at run time, and multiplies in INT8."""
 
@@ -45,6 +47,9 @@ def _in_blocks(model: onnx.ModelProto, bits: int, left: Collection[str]) -> onnx
 def weights_with_nncf(model: onnx.ModelProto, scheme: Scheme) -> onnx.ModelProto:
     """Each MatMul, Gemm and embedding of a constant reads it through a DequantizeLinear: INT8 by channel, INT4 in blocks.
 
+    A pruned layer's inputs are no multiple of BLOCK: it gets the largest power of two that divides them, and INT8 below
+    LEAST_BLOCK.
+
     Asymmetric: NNCF's symmetric scales (3.4) carry a sign. Convolutions stay float: OpenVINO's reader (2026.4) refuses the
     shape of the scales that NNCF gives them, as it does those of a Gemm, which is why there is none left.
     """
@@ -59,5 +64,8 @@ def weights_with_nncf(model: onnx.ModelProto, scheme: Scheme) -> onnx.ModelProto
             mode=int8 if scheme.weight_bits == 8 else int4,
             group_size=None if scheme.weight_bits == 8 else BLOCK,
             ignored_scope=nncf.IgnoredScope(types=["Conv", "ConvTranspose", "Gemm"], validate=False),
+            advanced_parameters=nncf.AdvancedCompressionParameters(
+                group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST, min_adjusted_group_size=LEAST_BLOCK
+            ),
         )
     return cast("onnx.ModelProto", compressed)

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from compress.quantize.embeddings import tied_products
 from compress.quantize.model import quantize_model
 from compress.quantize.plain_products import with_plain_products
+from compress.quantize.weight_only import weights_with_nncf
 from export.model import OnnxModel
 from targets.base import Scheme
 from targets.onnxruntime_mobile import OnnxRuntimeMobile
@@ -125,3 +126,17 @@ def test_an_embedding_takes_a_byte_a_number_and_none_where_the_output_has_it(
 def test_a_table_like_no_weight_is_not_tied(tmp_path: Path) -> None:
     model, _ = language_model(tmp_path / "model.onnx", 64, tied=False)
     assert tied_products(model.proto().graph) == {}
+
+
+@pytest.mark.parametrize(("inputs", "blocks"), [(64, 2), (40, 5), (12, 1)])
+def test_blocks_of_openvino_fit_the_widths_that_pruning_left(inputs: int, blocks: int) -> None:
+    """40 = 5 x 8 has blocks of 8; 12 has no such block and 8 bits."""
+    random = np.random.default_rng(0)
+    weight = random.normal(size=(inputs, 48)).astype(np.float32)
+    node = helper.make_node("MatMul", ["x", "w"], ["h"], name="product")
+    out = helper.make_node("MatMul", ["h", "v"], ["y"], name="last")  # NNCF leaves the last product in 8 bits
+    last = random.normal(size=(48, 4)).astype(np.float32)
+    model = model_of([node, out], {"x": (TensorProto.FLOAT, ["rows", inputs])}, ["y"], {"w": weight, "v": last})
+    compressed = weights_with_nncf(model, Scheme("int4-weights", "int4", "nncf", mode="weights", weight_bits=4))
+    [scale] = [each for each in compressed.graph.initializer if each.name == "w_scale"]
+    assert np.prod(scale.dims) == 48 * blocks
