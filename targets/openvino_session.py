@@ -143,7 +143,8 @@ def first_line(error: RuntimeError) -> str:
     telling = [
         line for line in lines if line and not re.match(r"(Exception from|Check '.*' failed at|\S+\.[ch]pp)", line)
     ]
-    return (telling or lines or ["unknown error"])[0]
+    checks = [line for line in lines if line.startswith("Check")]
+    return (telling or checks or lines or ["unknown error"])[0]
 
 
 def _is(name: str, found: str) -> bool:

@@ -9,11 +9,15 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
+from transformers import BertConfig
 
 from compress.quantize import Quantize
 from compress.quantize.model import quantize_model
+from examples.sst2.minilm import SentenceClassifier
 from export.model import OnnxModel
+from export.to_onnx import to_onnx
 from targets import FP32, Scheme, target_class
 from targets.onnxruntime_mobile import OnnxRuntimeMobile
 from targets.openvino import OpenVino
@@ -162,3 +166,27 @@ def test_a_scheme_of_the_network_goes_before_one_of_the_same_name(tmp_path: Path
 def test_fields_are_plain_schemes_until_set() -> None:
     scheme = Scheme("int8", "int8", "onnxruntime", ranges="mse", bias_correction=True)
     assert Quantize().changed(scheme) == scheme
+
+
+def test_openvino_compiles_a_bert_of_one_token_type(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=40,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        type_vocab_size=1,
+        max_position_embeddings=16,
+    )
+    ids = torch.randint(1, 40, (4, 6))
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    axes = {name: {0: "batch", 1: "length"} for name in inputs}
+    model = to_onnx(SentenceClassifier(config).eval(), inputs, axes, ("logits",), tmp_path / "m.onnx", 18)
+    arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
+    target = OpenVino()
+    scheme = next(each for each in target.schemes(model) if each.name == "int8")
+    quantized = quantize_model(model, [arrays], scheme, tmp_path / "q.onnx")
+    with target.load(target.compile(quantized, scheme, tmp_path), 1) as session:
+        [found] = session.run(arrays).values()
+    assert found.shape == (4, 2) and np.isfinite(found).all()
