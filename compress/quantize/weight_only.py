@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 BLOCK = 32
 """Weights along the inputs that share a scale."""
-LEAST_BLOCK = 8
-"""Where the inputs are no multiple of BLOCK, as after pruning; widths are multiples of 8 unless a recipe says otherwise."""
+LEAST_BLOCK = 16
+"""Where the inputs are no multiple of BLOCK, as after pruning; OpenVINO (2026.4) reads no smaller ones."""
 INT8_PRODUCTS = 4
 """ONNX Runtime's accuracy level at which MatMulNBits quantizes activations block by block at run time, and multiplies in INT8."""
 

@@ -15,8 +15,9 @@ from compress.quantize.model import quantize_model
 from compress.quantize.plain_products import with_plain_products
 from compress.quantize.weight_only import weights_with_nncf
 from export.model import OnnxModel
-from targets.base import Scheme
+from targets.base import FP32, Scheme
 from targets.onnxruntime_mobile import OnnxRuntimeMobile
+from targets.openvino import OpenVino
 
 WORDS, INNER = 96, 80
 IDS = np.array([[3, 90, 41], [0, 95, 7]])
@@ -128,11 +129,12 @@ def test_a_table_like_no_weight_is_not_tied(tmp_path: Path) -> None:
     assert tied_products(model.proto().graph) == {}
 
 
-@pytest.mark.parametrize(("inputs", "blocks"), [(64, 2), (40, 5), (12, 1)])
-def test_blocks_of_openvino_fit_the_widths_that_pruning_left(inputs: int, blocks: int) -> None:
-    """40 = 5 x 8 has blocks of 8; 12 has no such block and 8 bits."""
+@pytest.mark.parametrize(("inputs", "blocks"), [(64, 2), (48, 3), (40, 1)])
+def test_blocks_of_openvino_fit_the_widths_that_pruning_left(inputs: int, blocks: int, tmp_path: Path) -> None:
+    """48 = 3 x 16 has blocks of 16; 40 has none that OpenVINO reads, and 8 bits."""
     random = np.random.default_rng(0)
     weight = random.normal(size=(inputs, 48)).astype(np.float32)
+    x = random.normal(size=(3, inputs)).astype(np.float32)
     node = helper.make_node("MatMul", ["x", "w"], ["h"], name="product")
     out = helper.make_node("MatMul", ["h", "v"], ["y"], name="last")  # NNCF leaves the last product in 8 bits
     last = random.normal(size=(48, 4)).astype(np.float32)
@@ -140,3 +142,8 @@ def test_blocks_of_openvino_fit_the_widths_that_pruning_left(inputs: int, blocks
     compressed = weights_with_nncf(model, Scheme("int4-weights", "int4", "nncf", mode="weights", weight_bits=4))
     [scale] = [each for each in compressed.graph.initializer if each.name == "w_scale"]
     assert np.prod(scale.dims) == 48 * blocks
+    onnx.save(compressed, tmp_path / "q.onnx")
+    with OpenVino().load(OpenVino().compile(OnnxModel.read(tmp_path / "q.onnx"), FP32, tmp_path), 1) as session:
+        [found] = session.run({"x": x}).values()
+    expected = x @ weight @ last
+    assert np.abs(found - expected).mean() < 0.35 * np.abs(expected).mean()  # other weights would be off by 1.4
