@@ -129,7 +129,7 @@ def test_a_table_like_no_weight_is_not_tied(tmp_path: Path) -> None:
     assert tied_products(model.proto().graph) == {}
 
 
-@pytest.mark.parametrize(("inputs", "blocks"), [(64, 2), (48, 3), (40, 1)])
+@pytest.mark.parametrize(("inputs", "blocks"), [(64, 2), (96, 3), (48, 3), (40, 1)])
 def test_blocks_of_openvino_fit_the_widths_that_pruning_left(inputs: int, blocks: int, tmp_path: Path) -> None:
     """48 = 3 x 16 has blocks of 16; 40 has none that OpenVINO reads, and 8 bits."""
     random = np.random.default_rng(0)
@@ -146,4 +146,4 @@ def test_blocks_of_openvino_fit_the_widths_that_pruning_left(inputs: int, blocks
     with OpenVino().load(OpenVino().compile(OnnxModel.read(tmp_path / "q.onnx"), FP32, tmp_path), 1) as session:
         [found] = session.run({"x": x}).values()
     expected = x @ weight @ last
-    assert np.abs(found - expected).mean() < 0.35 * np.abs(expected).mean()  # other weights would be off by 1.4
+    assert np.abs(found - expected).mean() < 0.15 * np.abs(expected).mean()
