@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from compress.samples import first_pass
 from compress.workload import Batches
@@ -69,7 +70,7 @@ def _read_by(
     """For each embedding and each call of it the input whose values it was given, or None."""
     read: dict[str, list[str | None]] = {path: [] for path in embeddings}
 
-    def watch(path: str) -> object:
+    def watch(path: str) -> RemovableHandle:
         def seen(_: nn.Module, given: tuple[Tensor, ...]) -> None:
             same = [name for name, tensor in inputs.items() if given and _same_tokens(given[0], tensor)]
             read[path].append(same[0] if same else None)
@@ -82,7 +83,7 @@ def _read_by(
             call(model, inputs)
     finally:
         for handle in handles:
-            handle.remove()  # type: ignore[attr-defined]
+            handle.remove()
     return read
 
 
