@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
-from compress.workload import Batch, TensorBatches
+from compress.workload import TensorBatches
 from export.errors import InputError
 
 PADDING, END = "<pad>", "<end>"
@@ -79,29 +78,3 @@ def windows(tokens: Tensor, batch_size: int, length: int = WINDOW) -> TensorBatc
         raise InputError(f"examples/shakespeare: {len(tokens)} tokens are no window of {length}; the text is too short")
     given, following = tokens[: count * length], tokens[1 : count * length + 1]
     return TensorBatches({"input_ids": given.reshape(count, length)}, following.reshape(count, length), batch_size)
-
-
-@dataclass(frozen=True)
-class ShiftedWindows:
-    """Windows to learn from: every pass cuts the text anew, beginning a few tokens later, and shuffles them.
-
-    Drawn from torch's global generator, which the training seeds for every pass.
-    """
-
-    tokens: Tensor
-    batch_size: int
-    length: int = WINDOW
-
-    @property
-    def samples(self) -> int:
-        return (len(self.tokens) - self.length) // self.length
-
-    def __len__(self) -> int:
-        return -(-self.samples // self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        first = int(torch.randint(self.length, ()))
-        starts = first + self.length * torch.randperm(self.samples)
-        for rows in torch.split(starts, self.batch_size):
-            cut = self.tokens[rows[:, None] + torch.arange(self.length + 1)]
-            yield {"input_ids": cut[:, :-1].contiguous()}, cut[:, 1:].contiguous()

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import torch
 from gpt import gpt, loss
-from play_text import END, PADDING, ShiftedWindows, encode, read_parts, train_tokenizer, windows
+from play_text import END, PADDING, WINDOW, encode, read_parts, train_tokenizer, windows
 from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.metrics import Perplexity
 from compress.evaluate import evaluate
+from compress.ready.plain_text import ShiftedWindows
 from compress.training import Schedule, Training, train
 from export.calling import call
 from export.progress import Lines
@@ -62,7 +63,7 @@ def main() -> None:
         print(f"validation perplexity {value:.2f}", flush=True)
         return value
 
-    batches = ShiftedWindows(encode(tokenizer, parts.train), options.batch_size)
+    batches = ShiftedWindows(encode(tokenizer, parts.train), WINDOW, options.batch_size)
     epochs = train(training, batches, step_loss, validate)
     seconds, samples = sum(epoch.seconds for epoch in epochs), sum(epoch.samples for epoch in epochs)
     print(f"trained in {seconds:.0f} s, {samples * batches.length / seconds:,.0f} tokens/s")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from gpt import gpt, loss
-from play_text import END, PADDING, WINDOW, ShiftedWindows, encode, load_tokenizer, read_parts, windows
+from play_text import END, PADDING, WINDOW, encode, load_tokenizer, read_parts, windows
 from safetensors import safe_open
 
 from benchmarks.metrics import Perplexity
@@ -14,6 +14,7 @@ from benchmarks.preprocessing import TextPreprocessing
 from compress.checkpoint import load_weights
 from compress.generation import Generation, Writing
 from compress.generation.transformers_parts import causal_parts
+from compress.ready.plain_text import ShiftedWindows
 from compress.workload import Workload
 from export.errors import InputError
 
@@ -53,7 +54,7 @@ def shakespeare(*, data: str, weights: str, new_tokens: int = 64, batch_size: in
         model=model.eval(),
         example_inputs={"input_ids": validation.inputs["input_ids"][:2, :64].contiguous()},
         dynamic_axes={"input_ids": {0: "batch", 1: "length"}},
-        train=ShiftedWindows(train, batch_size),
+        train=ShiftedWindows(train, WINDOW, batch_size),
         validation=validation,
         evaluation=evaluation,
         calibration=every.take(drawn),
