@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from benchmarks.metrics import IGNORED
+from compress.ready.translation import PairBatches, sources
 from compress.workload import Batch, TensorBatches
 from export.errors import InputError
 
@@ -81,58 +79,11 @@ class Decode:
         return str(self.tokenizer.decode(list(kept), skip_special_tokens=True)).strip()
 
 
-def _ids(tokenizer: Tokenizer, sentences: Sequence[str]) -> list[Tensor]:
+def _ids(tokenizer: Tokenizer, sentences: Sequence[str]) -> list[list[int]]:
     """Token ids of each sentence with the end token."""
     end = tokenizer.token_to_id(END)
     encoded = tokenizer.encode_batch(list(sentences))
-    return [torch.tensor([*encoding.ids[: LONGEST - 1], end]) for encoding in encoded]
-
-
-@dataclass(frozen=True)
-class PairBatches:
-    """Batches of pairs of similar length, padded at the end: what the whole forward of an encoder-decoder is trained on.
-
-    Inputs `input_ids`, `attention_mask` (1 token, 0 padding) and `decoder_input_ids` (the start token, then the answer), target
-    the answer with its end token, IGNORED behind it. Shuffled, each pass draws a new order from torch's global generator.
-    """
-
-    source: Sequence[Tensor]
-    answer: Sequence[Tensor]
-    padding: int
-    start: int
-    batch_size: int
-    shuffle: bool = False
-    pool: int = 50
-
-    @property
-    def samples(self) -> int:
-        return len(self.source)
-
-    def __len__(self) -> int:
-        return -(-self.samples // self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        pools = [torch.arange(self.samples)]
-        if self.shuffle:
-            pools = list(torch.split(torch.randperm(self.samples), self.pool * self.batch_size))
-        batches = [rows for pool in pools for rows in self._by_length(pool)]
-        order = torch.randperm(len(batches)).tolist() if self.shuffle else range(len(batches))
-        for index in order:
-            yield self.batch(batches[index].tolist())
-
-    def batch(self, rows: Sequence[int]) -> Batch:
-        """The pairs of these numbers."""
-        source = pad_sequence([self.source[row] for row in rows], True, self.padding)
-        answers = [self.answer[row] for row in rows]
-        target = pad_sequence(answers, True, IGNORED)
-        start = torch.tensor([self.start])
-        given = pad_sequence([torch.cat([start, answer[:-1]]) for answer in answers], True, self.padding)
-        mask = (source != self.padding).long()
-        return {"input_ids": source, "attention_mask": mask, "decoder_input_ids": given}, target
-
-    def _by_length(self, pool: Tensor) -> list[Tensor]:
-        lengths = torch.tensor([len(self.source[row]) + len(self.answer[row]) for row in pool.tolist()])
-        return list(torch.split(pool[lengths.argsort(stable=True)], self.batch_size))
+    return [[*encoding.ids[: LONGEST - 1], end] for encoding in encoded]
 
 
 def pair_batches(tokenizer: Tokenizer, split: Split, batch_size: int, shuffle: bool = False) -> PairBatches:
@@ -149,8 +100,7 @@ def prompts(tokenizer: Tokenizer, split: Split, first_reference: int, batch_size
     order = torch.tensor([len(ids) for ids in source]).argsort(stable=True)
     batches: list[Batch] = []
     for rows in torch.split(order, batch_size):
-        ids = pad_sequence([source[row] for row in rows.tolist()], True, padding)
-        batches.append(({"input_ids": ids, "attention_mask": (ids != padding).long()}, rows + first_reference))
+        batches.append((sources([source[row] for row in rows.tolist()], padding), rows + first_reference))
     return batches
 
 
