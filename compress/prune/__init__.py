@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import nn
 
 from compress.model_size import measure_size
-from compress.prune.asked import Asked
+from compress.prune.choose.asked import Asked
 from compress.prune.facts import step_facts, step_warnings, widths
 from compress.prune.importance import Importance
 from compress.prune.plan import PrunePlan, apply
@@ -31,7 +31,7 @@ class Prune:
         speedup: measured FP32 latency of the original over that of the pruned model on the target `on`, > 1.
         on: a target's name; by default the first of the recipe that runs here.
         precision: in which the pruned model is timed: int8 where INT8 is to ship, whose kernels reward other widths.
-        importance: how channels are ranked, see compress.prune.importance and compress.prune.rating.
+        importance: how channels are ranked, see compress.prune.importance and compress.prune.importance.rating.
         multiple_of: what is left of a layer's width is a multiple of it; attention heads go whole instead.
         max_removed: largest share of a layer's removable channels.
         exclude: glob patterns of module paths that keep their shape.

@@ -9,9 +9,9 @@ from torch import nn
 
 from compress.model_size import ModelSize
 from compress.prune.channels import LeftAlone
-from compress.prune.goal import FAR_BEYOND, Goal
+from compress.prune.choose.goal import FAR_BEYOND, Goal
+from compress.prune.choose.search import Found
 from compress.prune.plan import PrunePlan
-from compress.prune.search import Found
 
 
 def step_facts(

@@ -12,23 +12,23 @@ from torch import nn
 
 from compress.evaluate import evaluate
 from compress.model_size import measure_size
-from compress.prune.asked import channels_goal, macs_goal, speedup_goal
 from compress.prune.blocks import Block, blocks_of
 from compress.prune.calibration import InputsOf, calibration_of, validation_of
 from compress.prune.channels import Group, LeftAlone, together
+from compress.prune.choose.asked import channels_goal, macs_goal, speedup_goal
+from compress.prune.choose.cost import inside
+from compress.prune.choose.goal import Goal
+from compress.prune.choose.latency import LatencyModel
+from compress.prune.choose.latency_table import LatencyTable
+from compress.prune.choose.search import Found, find_plan, rank
+from compress.prune.choose.select import Family, RatedBlock, channels_of
 from compress.prune.compose import compose
-from compress.prune.cost import inside
 from compress.prune.exactness import other_inputs
 from compress.prune.facts import listed_reasons
 from compress.prune.follow import follow
-from compress.prune.goal import Goal
-from compress.prune.latency import LatencyModel
-from compress.prune.latency_table import LatencyTable
+from compress.prune.importance.rating import Scorer, blocks_by_channels, rate_blocks, scorer
 from compress.prune.plan import PrunePlan, apply
-from compress.prune.rating import Scorer, blocks_by_channels, rate_blocks, scorer
 from compress.prune.repair import repair
-from compress.prune.search import Found, find_plan, rank
-from compress.prune.select import Family, RatedBlock, channels_of
 from compress.step import StepContext
 from export.errors import UnsupportedError
 

@@ -12,11 +12,11 @@ from torch import nn
 
 from benchmarks.sensitivity import LayerCost
 from compress.prune.channels import Group, together
+from compress.prune.choose.search import place
 from compress.prune.follow import follow
 from compress.prune.importance import l2, score
 from compress.prune.plan import PrunePlan, named_tensors, zero
 from compress.prune.rewrite import rewritable, rewrite
-from compress.prune.search import place
 from compress.sensitivity.probe import Probe, outputs_of
 from compress.workload import Workload
 from export.progress import Track

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from compress.prune.allocate import Problem, allocate, cheapest
+from compress.prune.choose.allocate import Problem, allocate, cheapest
 
 
 class Chain:

@@ -6,12 +6,12 @@ import torch
 
 from compress.model_size import measure_size
 from compress.prune.blocks import Block, blocks_of
-from compress.prune.cost import channels_cost, macs_cost
+from compress.prune.choose.cost import channels_cost, macs_cost
+from compress.prune.choose.search import rank
+from compress.prune.choose.select import Selection
 from compress.prune.follow import follow
 from compress.prune.plan import PrunePlan, apply
 from compress.prune.products import products
-from compress.prune.search import rank
-from compress.prune.select import Selection
 from tests.compress import prune_models as models
 
 

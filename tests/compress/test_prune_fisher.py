@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from compress.prune.blocks import Block
 from compress.prune.channels import Group, Slice
-from compress.prune.fisher import block_fisher, fisher, mask_gradients
 from compress.prune.follow import follow
+from compress.prune.importance.fisher import block_fisher, fisher, mask_gradients
 from compress.prune.plan import named_tensors
 from export.calling import call
 from tests.compress import prune_models as models

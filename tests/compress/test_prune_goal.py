@@ -1,8 +1,8 @@
 import pytest
 
 from compress.prune.blocks import Block
-from compress.prune.goal import CLOSE, Goal, reach
-from compress.prune.select import RatedBlock
+from compress.prune.choose.goal import CLOSE, Goal, reach
+from compress.prune.choose.select import RatedBlock
 from export.errors import UnsupportedError
 from tests.compress.test_prune_select import family
 

@@ -3,12 +3,12 @@ import json
 import numpy as np
 import pytest
 
-from compress.prune import latency_table
+from compress.prune.choose import latency_table
+from compress.prune.choose.latency import LatencyModel
+from compress.prune.choose.latency_table import LatencyTable, Operator, cache_folder
+from compress.prune.choose.search import rank
 from compress.prune.follow import follow
-from compress.prune.latency import LatencyModel
-from compress.prune.latency_table import LatencyTable, Operator, cache_folder
 from compress.prune.products import Window, products
-from compress.prune.search import rank
 from targets import LayerTime, Profile
 from targets.onnxruntime_mobile import OnnxRuntimeMobile
 from targets.openvino import OpenVino

@@ -8,8 +8,8 @@ from torch import nn
 from compress.prune.blocks import Block, blocks_of
 from compress.prune.channels import Group, Slice, together
 from compress.prune.follow import follow
-from compress.prune.obs import obs
-from compress.prune.rating import blocks_by_channels
+from compress.prune.importance.obs import obs
+from compress.prune.importance.rating import blocks_by_channels
 from tests.compress import prune_models as models
 
 

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from compress.prune.batch_norms import reestimate
 from compress.prune.channels import Group, Slice
 from compress.prune.follow import follow
-from compress.prune.least_squares import NormalEquations, best_change
 from compress.prune.patches import add_to_weight, inputs_at, outputs_at, shape_of
 from compress.prune.plan import PrunePlan, apply
 from compress.prune.repair import repair
+from compress.prune.repair.batch_norms import reestimate
+from compress.prune.repair.least_squares import NormalEquations, best_change
 from compress.prune.replay import KeptBatches, Replay, order_of
 from export.calling import call
 from export.errors import InputError

@@ -6,11 +6,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from compress.prune import attention_rules, layer_rules, norm_rules, regroup_rules, shape_rules
+from compress.prune.follow import attention_rules, layer_rules, norm_rules, regroup_rules, shape_rules
 from compress.prune.channels import Channels
 from compress.prune.follow import follow
-from compress.prune.rules import RULES
-from compress.prune.site import Followed, Site
+from compress.prune.follow.rules import RULES
+from compress.prune.follow.site import Followed, Site
 from tests.compress import prune_models as models
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 from compress.prune.channels import Group, Slice
-from compress.prune.select import Family, Selection, channels_of
+from compress.prune.choose.select import Family, Selection, channels_of
 
 
 def groups_of(name, number, width=1):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.prune.cost import Cost, Counts, Floats, Skips
+from compress.prune.choose.cost import Cost, Counts, Floats, Skips
 
 PRICES = 40
 """Bisections of the price."""
@@ -35,7 +35,7 @@ class Problem:
         losses: for each family the importance lost with each of these numbers, ascending from 0.
         block_losses: importance lost with each block that may be skipped.
         within: families that go with a block, and are then free, shape (blocks, families).
-        cost: see compress.prune.cost.
+        cost: see compress.prune.choose.cost.
     """
 
     counts: Sequence[NDArray[np.int64]]

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import nn
 
-from compress.prune.allocate import Allocation, Problem, allocate, cheapest
-from compress.prune.cost import Cost, lying_inside
-from compress.prune.select import Family, RatedBlock, Selection
+from compress.prune.choose.allocate import Allocation, Problem, allocate, cheapest
+from compress.prune.choose.cost import Cost, lying_inside
+from compress.prune.choose.select import Family, RatedBlock, Selection
 from export.errors import UnsupportedError
 
 CANDIDATES = 4

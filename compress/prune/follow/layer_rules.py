@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from compress.prune.channels import Axis, Ids
-from compress.prune.site import Axes, Followed, Site, unknown
+from compress.prune.follow.site import Axes, Followed, Site, unknown
 
 
 def linear(at: Site, x: Followed, weight: Followed, bias: Followed | None = None) -> Axes:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from compress.prune.cost import Cost, Counts, Floats, Layout, Skips
-from compress.prune.latency_table import LatencyTable, Operator
+from compress.prune.choose.cost import Cost, Counts, Floats, Layout, Skips
+from compress.prune.choose.latency_table import LatencyTable, Operator
+from compress.prune.choose.select import Family
 from compress.prune.products import Product, one_name, products
-from compress.prune.select import Family
 from targets import Profile
 
 GRID = 8

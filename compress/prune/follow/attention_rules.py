@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from compress.prune.channels import Axis
-from compress.prune.layer_rules import elementwise
-from compress.prune.site import Axes, Followed, Site, unknown
+from compress.prune.follow.layer_rules import elementwise
+from compress.prune.follow.site import Axes, Followed, Site, unknown
 
 
 def matmul(at: Site, a: Followed, b: Followed) -> Axes:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from compress.prune.channels import Axis
-from compress.prune.site import Axes, Followed, Site, unknown
+from compress.prune.follow.site import Axes, Followed, Site, unknown
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1, "lstm_cell": 4, "gru_cell": 3, "rnn_tanh_cell": 1}
 """Blocks of rows in the weights."""

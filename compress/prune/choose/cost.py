@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from compress.prune.choose.select import Family, channels_of
 from compress.prune.plan import PrunePlan, apply, named_tensors
 from compress.prune.products import Product, one_name, products
-from compress.prune.select import Family, channels_of
 
 Counts = NDArray[np.int64]
 """Shape (candidates, families): groups that go."""

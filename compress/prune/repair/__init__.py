@@ -22,10 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compress.prune.batch_norms import reestimate
-from compress.prune.least_squares import NormalEquations, best_change
 from compress.prune.patches import Layer, add_to_weight, inputs_at, is_layer, outputs_at, shape_of
 from compress.prune.plan import PrunePlan
+from compress.prune.repair.batch_norms import reestimate
+from compress.prune.repair.least_squares import NormalEquations, best_change
 from compress.prune.replay import BATCH_NORMS, Enough, KeptBatches, Order, OtherOperand, Replay, order_of
 from export.calling import call
 from export.errors import InputError

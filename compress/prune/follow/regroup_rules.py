@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from compress.prune.channels import Axis
-from compress.prune.site import Axes, Followed, Site
-from compress.prune.splits import runs
+from compress.prune.follow.site import Axes, Followed, Site
+from compress.prune.follow.splits import runs
 
 
 def reshape(at: Site, x: Followed, *_: Any, **__: Any) -> Axes:

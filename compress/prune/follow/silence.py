@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from compress.prune.site import Axes, Followed, followed
+from compress.prune.follow.site import Axes, Followed, followed
 
 Arguments = Sequence[Any]
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from compress.prune.blocks import Block, skip
 from compress.prune.channels import Group, Slice
 from compress.prune.importance import Measure
-from compress.prune.reading import Reading, called_with, channels_read
+from compress.prune.importance.reading import Reading, called_with, channels_read
 from compress.workload import Batch
 from export.calling import call
 

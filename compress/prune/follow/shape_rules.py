@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from compress.prune.channels import Axis
-from compress.prune.site import Axes, Followed, Site, unknown
+from compress.prune.follow.site import Axes, Followed, Site, unknown
 
 
 def pad(at: Site, x: Followed, pads: Sequence[int], mode: str = "constant", value: float | None = None) -> Axes:

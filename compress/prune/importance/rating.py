@@ -10,11 +10,11 @@ from compress.prune import importance as measures
 from compress.prune.blocks import Block
 from compress.prune.calibration import FirstSamples
 from compress.prune.channels import Group, together
-from compress.prune.cost import inside
-from compress.prune.fisher import block_fisher, fisher
+from compress.prune.choose.cost import inside
+from compress.prune.choose.select import RatedBlock
 from compress.prune.importance import Importance, Scores, raw, score
-from compress.prune.obs import obs
-from compress.prune.select import RatedBlock
+from compress.prune.importance.fisher import block_fisher, fisher
+from compress.prune.importance.obs import obs
 from compress.workload import Workload
 
 Scorer = Callable[[Sequence[Group]], Scores]

@@ -13,12 +13,12 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram, export
 
 from compress.prune.channels import Channels, Group, LeftAlone
+from compress.prune.follow.rules import RULES, Rule
+from compress.prune.follow.silence import is_silent
+from compress.prune.follow.site import Axes, Followed, Site, followed, unknown
+from compress.prune.follow.splits import RESHAPES, shunned
 from compress.prune.plan import named_tensors
-from compress.prune.rules import RULES, Rule
 from compress.prune.separate_attention import unfused
-from compress.prune.silence import is_silent
-from compress.prune.site import Axes, Followed, Site, followed, unknown
-from compress.prune.splits import RESHAPES, shunned
 from export.errors import InputError, UnsupportedError
 
 CONSTANTS = ("aten.zeros.default", "aten.full.default", "aten.new_zeros.default", "aten.zeros_like.default")

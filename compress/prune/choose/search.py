@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from compress.prune.channels import Group, LeftAlone, together
+from compress.prune.choose.goal import Goal, Reached, reach
+from compress.prune.choose.select import Family, RatedBlock, Selection, channels_of
 from compress.prune.exactness import Refused, check, keep_exact
 from compress.prune.follow import Following, first_line
-from compress.prune.goal import Goal, Reached, reach
 from compress.prune.importance import Scores
 from compress.prune.plan import PrunePlan, apply, named_tensors
-from compress.prune.select import Family, RatedBlock, Selection, channels_of
 from export.errors import CompressError, UnsupportedError
 
 Batches = Sequence[Mapping[str, Tensor]]

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from compress.prune import attention_rules, layer_rules, norm_rules, recurrent_rules, regroup_rules, shape_rules
-from compress.prune.site import Axes
+from compress.prune.follow import attention_rules, layer_rules, norm_rules, recurrent_rules, regroup_rules, shape_rules
+from compress.prune.follow.site import Axes
 
 Rule = Callable[..., Axes | list[Axes]]
 """(site, *arguments of the operator) -> axes of the result, or a list of them for several results."""

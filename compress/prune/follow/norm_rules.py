@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from compress.prune.site import Axes, Followed, Site
+from compress.prune.follow.site import Axes, Followed, Site
 
 
 def per_channel_norm(at: Site, x: Followed, *arguments: Any) -> Axes:

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from compress.prune.channels import Group
 from compress.prune.importance import Measure
+from compress.prune.importance.reading import Reading, called_with
 from compress.prune.patches import Layer, inputs_at, is_layer, shape_of
-from compress.prune.reading import Reading, called_with
 from compress.prune.replay import order_of
 from compress.workload import Batch
 from export.calling import call

@@ -5,7 +5,7 @@ group the mean over its slices of their sum. Such numbers mean nothing across la
 mean of the family: no layer is emptied only because its weights are small, as they may well be in front of a batch
 norm. Then it multiplies them by the number of layers that read the channel: without that, halving the MACs of ResNet-56
 by l2 took half the residual stream first and kept 16 % accuracy, with it 36 % (1,000 images, right after the cut).
-compress.prune.fisher measures in units of the loss instead, compress.prune.obs in squared outputs; their numbers are compared as they are.
+`fisher.py` measures in units of the loss instead, `obs.py` in squared outputs; their numbers are compared as they are.
 """
 
 from __future__ import annotations

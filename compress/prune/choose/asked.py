@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from compress.model_size import measure_size
-from compress.prune.cost import Cost, channels_cost, macs_cost
-from compress.prune.goal import Goal
-from compress.prune.latency import LatencyModel
-from compress.prune.select import Family, channels_of
+from compress.prune.choose.cost import Cost, channels_cost, macs_cost
+from compress.prune.choose.goal import Goal
+from compress.prune.choose.latency import LatencyModel
+from compress.prune.choose.select import Family, channels_of
 from compress.step import Arithmetic, Speedup
 
 
