@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compress.recipe import Benchmark, Recipe
+from compress.recipe import Recipe
+from compress.recipe_settings import Benchmark
 from compress.workload import Workload, to_numpy
 from export.errors import InputError
 from export.parity import inputs_at

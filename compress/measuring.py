@@ -18,7 +18,7 @@ from benchmarks.profile import layers_of
 from benchmarks.report import Score
 from compress.bench_inputs import timing_pool
 from compress.job import Job
-from compress.recipe import Budget
+from compress.recipe_settings import Budget
 from compress.samples import Calibration, Split, samples_of
 from compress.stages import ModelStage
 from compress.workload import Workload

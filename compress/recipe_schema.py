@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from compress import ready, step
-from compress.recipe import Benchmark, Budget, Export, Top, strict, usable
+from compress.recipe import Top, strict, usable
+from compress.recipe_settings import Benchmark, Budget, Export
 from export.errors import EnvironmentFailure
 from targets import REGISTRY
 from targets.registry import Registry

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from benchmarks.measurements import Interval
 from benchmarks.render.wording import ratio, significant
 from benchmarks.report import Score
-from compress.recipe import Budget
+from compress.recipe_settings import Budget
 
 ROUNDING = 1e-9
 """A drop of 3 in 60 samples is 0.05 and a little in floating point."""

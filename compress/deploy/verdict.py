@@ -13,7 +13,7 @@ from benchmarks.render.wording import MetricWording, duration, ratio
 from benchmarks.report import Decision, Row, Score, Verdict
 from benchmarks.stability import unstable
 from compress.deploy.choice import ROUNDING
-from compress.recipe import Budget
+from compress.recipe_settings import Budget
 
 ON_THE_LIMIT = 0.05
 """Share of the half-width within which a value lies on the limit: 400 times the evidence would have to decide it."""

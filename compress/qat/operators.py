@@ -6,19 +6,20 @@ has their definitions; none here differs from it. Quantize/DequantizeLinear are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from compress.qat import shaping
+from compress.qat.shaping import Attributes
 from export.errors import UnsupportedError
 
 if TYPE_CHECKING:
     import onnx
 
-Attributes = Mapping[str, Any]
 Operator = Callable[..., "Tensor | Sequence[Tensor]"]
 
 _TYPES = {
@@ -151,115 +152,12 @@ def _reduce(of: Callable[[Tensor, list[int], bool], Tensor]) -> Operator:
     return reduce
 
 
-def _reshape(attributes: Attributes, x: Tensor, shape: Tensor) -> Tensor:
-    sizes = shape.tolist()
-    if not attributes.get("allowzero", 0):
-        sizes = [x.shape[axis] if size == 0 else size for axis, size in enumerate(sizes)]
-    return x.reshape(sizes)
-
-
-def _flatten(attributes: Attributes, x: Tensor) -> Tensor:
-    axis = attributes.get("axis", 1)
-    axis = axis + x.ndim if axis < 0 else axis
-    return x.reshape(x.shape[:axis].numel(), x.shape[axis:].numel())
-
-
-def _transpose(attributes: Attributes, x: Tensor) -> Tensor:
-    return x.permute(*attributes.get("perm", reversed(range(x.ndim))))
-
-
-def _slice(
-    attributes: Attributes,
-    x: Tensor,
-    starts: Tensor,
-    ends: Tensor,
-    axes: Tensor | None = None,
-    steps: Tensor | None = None,
-) -> Tensor:
-    first, last = starts.tolist(), ends.tolist()
-    along = list(range(len(first))) if axes is None else axes.tolist()
-    by = [1] * len(first) if steps is None else steps.tolist()
-    for axis, *bounds in zip(along, first, last, by, strict=True):
-        start, end, step = slice(*bounds).indices(x.shape[axis])
-        if step > 0:
-            x = x[(slice(None),) * (axis % x.ndim) + (slice(start, max(start, end), step),)]
-        else:
-            x = x.index_select(axis, torch.arange(start, end, step, device=x.device))
-    return x
-
-
-def _split(attributes: Attributes, x: Tensor, sizes: Tensor | None = None) -> Sequence[Tensor]:
-    axis = attributes.get("axis", 0)
-    given = attributes.get("split") if sizes is None else sizes.tolist()
-    parts: Sequence[Tensor] = torch.split(x, given or -(-x.shape[axis] // attributes["num_outputs"]), axis)
-    return parts
-
-
-def _gather(attributes: Attributes, x: Tensor, indices: Tensor) -> Tensor:
-    axis = attributes.get("axis", 0) % x.ndim
-    rows = torch.where(indices < 0, indices + x.shape[axis], indices).long()
-    return x.index_select(axis, rows.flatten()).reshape(*x.shape[:axis], *rows.shape, *x.shape[axis + 1 :])
-
-
-def _unsqueeze(attributes: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
-    given = attributes["axes"] if axes is None else axes.tolist()
-    for axis in sorted(axis % (x.ndim + len(given)) for axis in given):
-        x = x.unsqueeze(axis)
-    return x
-
-
-def _squeeze(attributes: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
-    given = attributes.get("axes") if axes is None else axes.tolist()
-    return x.squeeze() if given is None else x.squeeze(tuple(given))
-
-
-def _pad(
-    attributes: Attributes, x: Tensor, pads: Tensor, value: Tensor | None = None, axes: Tensor | None = None
-) -> Tensor:
-    sides, along = pads.tolist(), list(range(x.ndim)) if axes is None else [axis % x.ndim for axis in axes.tolist()]
-    by_axis = {axis: (sides[at], sides[at + len(along)]) for at, axis in enumerate(along)}
-    mode = {b"constant": "constant", b"reflect": "reflect", b"edge": "replicate", b"wrap": "circular"}[
-        attributes.get("mode", b"constant")
-    ]
-    padded = range(x.ndim) if mode == "constant" else range(2, x.ndim)  # torch mirrors spatial axes only
-    both = [side for axis in reversed(padded) for side in by_axis.get(axis, (0, 0))]
-    if mode != "constant":
-        return functional.pad(x, both, mode)
-    return functional.pad(x, both, value=0.0 if value is None else value.item())
-
-
-def _shape(attributes: Attributes, x: Tensor) -> Tensor:
-    shape = tuple(x.shape)[attributes.get("start", 0) : attributes.get("end", None)]
-    return torch.tensor(shape, dtype=torch.int64, device=x.device)
-
-
-def _constant_of_shape(attributes: Attributes, shape: Tensor) -> Tensor:
-    from onnx import numpy_helper
-
-    value = torch.from_numpy(numpy_helper.to_array(attributes["value"]).copy()) if "value" in attributes else None
-    value = torch.zeros(1) if value is None else value
-    return value.to(shape.device).expand(shape.tolist())
-
-
-def _expand(attributes: Attributes, x: Tensor, shape: Tensor) -> Tensor:
-    return x.expand(torch.broadcast_shapes(x.shape, shape.tolist()))  # type: ignore[no-untyped-call]
-
-
 def _divide(attributes: Attributes, a: Tensor, b: Tensor) -> Tensor:
     return a / b if a.is_floating_point() else torch.div(a, b, rounding_mode="trunc")
 
 
 def _clip(attributes: Attributes, x: Tensor, lowest: Tensor | None = None, highest: Tensor | None = None) -> Tensor:
     return x if lowest is None and highest is None else torch.clamp(x, lowest, highest)
-
-
-def _depth_to_space(attributes: Attributes, x: Tensor) -> Tensor:
-    size = attributes["blocksize"]
-    if attributes.get("mode", b"DCR") == b"DCR":
-        batch, channels, height, width = x.shape
-        blocks = x.reshape(batch, size, size, channels // size**2, height, width)
-        return blocks.permute(0, 3, 4, 1, 5, 2).reshape(batch, channels // size**2, height * size, width * size)
-    return functional.pixel_shuffle(x, size)
 
 
 def _gelu(attributes: Attributes, x: Tensor) -> Tensor:
@@ -297,11 +195,11 @@ OPERATORS: dict[str, Operator] = {
     "Cast": lambda attributes, x: x.to(_TYPES[attributes["to"]]),
     "Clip": _clip,
     "Concat": lambda attributes, *parts: torch.cat(parts, attributes["axis"]),
-    "ConstantOfShape": _constant_of_shape,
+    "ConstantOfShape": shaping.constant_of_shape,
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "Cos": _plain(torch.cos),
-    "DepthToSpace": _depth_to_space,
+    "DepthToSpace": shaping.depth_to_space,
     "Div": _divide,
     "Dropout": lambda attributes, x, *ratio: x,
     "Einsum": lambda attributes, *inputs: torch.einsum(attributes["equation"].decode(), *inputs),
@@ -309,10 +207,10 @@ OPERATORS: dict[str, Operator] = {
     "Equal": _plain(torch.eq),
     "Erf": _plain(torch.erf),
     "Exp": _plain(torch.exp),
-    "Expand": _expand,
-    "Flatten": _flatten,
+    "Expand": shaping.expand,
+    "Flatten": shaping.flatten,
     "Floor": _plain(torch.floor),
-    "Gather": _gather,
+    "Gather": shaping.gather,
     "Gelu": _gelu,
     "Gemm": _gemm,
     "GlobalAveragePool": lambda attributes, x: x.mean(tuple(range(2, x.ndim)), keepdim=True),
@@ -341,7 +239,7 @@ OPERATORS: dict[str, Operator] = {
     "Not": _plain(torch.logical_not),
     "Or": _plain(torch.logical_or),
     "PRelu": _prelu,
-    "Pad": _pad,
+    "Pad": shaping.pad,
     "Pow": _plain(torch.pow),
     "Range": _plain(lambda start, stop, step: torch.arange(start.item(), stop.item(), step.item(), dtype=start.dtype)),
     "Reciprocal": _plain(torch.reciprocal),
@@ -350,20 +248,20 @@ OPERATORS: dict[str, Operator] = {
     "ReduceMin": _reduce(torch.amin),
     "ReduceSum": _reduce(torch.sum),
     "Relu": _plain(torch.relu),
-    "Reshape": _reshape,
-    "Shape": _shape,
+    "Reshape": shaping.reshape,
+    "Shape": shaping.shape,
     "Sigmoid": _plain(torch.sigmoid),
     "Sin": _plain(torch.sin),
-    "Slice": _slice,
+    "Slice": shaping.slice_,
     "Softmax": lambda attributes, x: torch.softmax(x, attributes.get("axis", -1)),
     "Softplus": _plain(functional.softplus),
-    "Split": _split,
+    "Split": shaping.split,
     "Sqrt": _plain(torch.sqrt),
-    "Squeeze": _squeeze,
+    "Squeeze": shaping.squeeze,
     "Sub": _plain(torch.sub),
     "Tanh": _plain(torch.tanh),
     "Tile": _plain(lambda x, repeats: x.repeat(repeats.tolist())),
-    "Transpose": _transpose,
-    "Unsqueeze": _unsqueeze,
+    "Transpose": shaping.transpose,
+    "Unsqueeze": shaping.unsqueeze,
     "Where": _plain(torch.where),
 }

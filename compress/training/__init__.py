@@ -6,19 +6,20 @@ import io
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.read_tensors import read_torch
+from compress.training import checkpoint
 from compress.training.channels_last import has_filters, images_last, order
+from compress.training.checkpoint import Progress
 from compress.training.float_attention import FloatAttention
 from compress.training.mixup import mixed
 from compress.training.processes import ALONE, Processes
@@ -26,7 +27,6 @@ from compress.training.reuse_memory import memory_reused
 from compress.training.shared_batch_norm import shared_batch_norms
 from compress.workload import Batch, Batches, TensorBatches
 from export.errors import InputError, QualityError
-from export.files import write_whole
 from export.progress import Track, silent
 
 CHECKPOINT_S = 60.0
@@ -94,18 +94,6 @@ class Epoch:
     seconds: float
 
 
-@dataclass
-class _Progress:
-    """Where a training is: `step` steps of `epoch` (both from 0) are done; sums are over these steps."""
-
-    epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    samples: int = 0
-    seconds: float = 0.0
-    done: list[dict[str, Any]] = field(default_factory=list)
-
-
 @dataclass(frozen=True)
 class _Work:
     """One step, as the first process hands it out: the batches, the learning rate, a seed for the others' dropout."""
@@ -131,12 +119,12 @@ def train(training: Training, batches: Batches, loss: Loss, validate: Callable[[
     try:
         steps = -(-_count(batches) // training.accumulate)
         with torch.random.fork_rng(), _ready(training):
-            progress = _resume(training)
-            training.processes.tell(_state(training, progress) if training.processes.count > 1 else None)
+            progress = checkpoint.resume(training)
+            training.processes.tell(checkpoint.state(training, progress) if training.processes.count > 1 else None)
             while progress.epoch < training.schedule.epochs:
                 _train_epoch(training, batches, steps, loss, progress)
                 _finish_epoch(training, progress, validate())
-                _save(training, progress)
+                checkpoint.save(training, progress)
     finally:
         training.processes.tell(None)
     return [Epoch(**epoch) for epoch in progress.done]
@@ -149,14 +137,14 @@ def assist(training: Training, loss: Loss) -> None:
         state = processes.tell()
         if state is None:
             return
-        _load(training, torch.load(io.BytesIO(state), map_location="cpu", weights_only=True))
+        checkpoint.load(training, torch.load(io.BytesIO(state), map_location="cpu", weights_only=True))
         training.model.train()
         while (work := processes.tell()) is not None:
             torch.manual_seed(work.seed + processes.rank)
             _learn(training, loss, work)
 
 
-def _train_epoch(training: Training, batches: Batches, steps: int, loss: Loss, progress: _Progress) -> None:
+def _train_epoch(training: Training, batches: Batches, steps: int, loss: Loss, progress: Progress) -> None:
     """The steps of the epoch that are not done yet."""
     training.model.train()
     saved_s = time.monotonic()
@@ -176,7 +164,7 @@ def _train_epoch(training: Training, batches: Batches, steps: int, loss: Loss, p
         progress.step += 1
         progress.seconds += time.monotonic() - started
         if time.monotonic() - saved_s > CHECKPOINT_S:
-            _save(training, progress)
+            checkpoint.save(training, progress)
             saved_s = time.monotonic()
 
 
@@ -249,7 +237,7 @@ def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
         yield group
 
 
-def _finish_epoch(training: Training, progress: _Progress, validation: float) -> None:
+def _finish_epoch(training: Training, progress: Progress, validation: float) -> None:
     epoch = Epoch(
         epoch=progress.epoch + 1,
         loss=progress.loss_sum / progress.samples,
@@ -263,7 +251,7 @@ def _finish_epoch(training: Training, progress: _Progress, validation: float) ->
     progress.step, progress.samples, progress.loss_sum, progress.seconds = 0, 0, 0.0, 0.0
 
 
-def _remaining(training: Training, batches: Batches, progress: _Progress) -> Iterator[Batch]:
+def _remaining(training: Training, batches: Batches, progress: Progress) -> Iterator[Batch]:
     """The batches of this pass after those already learnt, with the random numbers of an uninterrupted training."""
     resumed_at = torch.get_rng_state()
     _seed(training.seed + 1_000_003 * (progress.epoch + 1))
@@ -283,7 +271,7 @@ def _seed(seed: int) -> None:
     np.random.seed(seed % 2**32)
 
 
-def _refuse_not_finite(loss: float, training: Training, progress: _Progress, steps: int) -> None:
+def _refuse_not_finite(loss: float, training: Training, progress: Progress, steps: int) -> None:
     if not math.isfinite(loss):
         raise QualityError(
             f"{training.description}: the loss is {loss} at epoch {progress.epoch + 1}, step {progress.step + 1} of {steps}; "
@@ -298,33 +286,3 @@ def _count(batches: Batches) -> int:
     if count == 0:
         raise InputError("train: there are no batches to learn from; give at least one")
     return count
-
-
-def _save(training: Training, progress: _Progress) -> None:
-    write_whole(training.checkpoint, _state(training, progress))
-
-
-def _state(training: Training, progress: _Progress) -> bytes:
-    content = io.BytesIO()
-    state = {
-        "model": training.model.state_dict(),
-        "optimizer": training.optimizer.state_dict(),
-        "progress": asdict(progress),
-        "random": torch.get_rng_state(),
-    }
-    torch.save(state, content)
-    return content.getvalue()
-
-
-def _resume(training: Training) -> _Progress:
-    """Put model, optimizer and random numbers where the interrupted training was; a new start without a checkpoint."""
-    if not training.checkpoint.exists():
-        return _Progress()
-    return _load(training, read_torch(training.checkpoint))
-
-
-def _load(training: Training, state: Mapping[str, Any]) -> _Progress:
-    training.model.load_state_dict(state["model"])
-    training.optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["random"])
-    return _Progress(**state["progress"])

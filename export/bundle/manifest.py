@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import PurePosixPath
 from typing import Any
 
+from export.bundle.json_values import Wrong, is_kind, short, strings, typed
 from export.bundle.names import check_names
 from export.errors import SecurityError, UnsupportedError
 
@@ -126,7 +127,7 @@ def read_manifest(content: bytes) -> Manifest:
     engine, check_answers = _readers(value["schema"])
     try:
         manifest = Manifest(
-            **_typed(
+            **typed(
                 value,
                 Manifest,
                 {"engine": engine, "runtime": _runtime, "golden": _golden, "files": _files, "class_names": strings},
@@ -161,10 +162,6 @@ def engines(engine: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return list(engine.get("parts", {"": engine}).values())
 
 
-class Wrong(Exception):
-    """What is wrong with a manifest, in words."""
-
-
 def _plain(content: bytes) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) != len(pairs):
@@ -184,40 +181,6 @@ def _plain(content: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise SecurityError(f"{FILE}: holds no object; fetch the bundle again")
     return value
-
-
-_PLAIN: Mapping[str, type] = {
-    "Mapping[str, Any]": dict,
-    "Mapping[str, Any] | None": dict,
-    "tuple[Mapping[str, Any], ...]": list,
-    "Mapping[str, str]": dict,
-    "str": str,
-    "str | None": str,
-    "int": int,
-}
-
-
-def _typed(value: Any, kind: Any, others: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The fields of a dataclass from an object that has these keys and no others."""
-    annotations = kind.__annotations__
-    if not isinstance(value, dict) or value.keys() != annotations.keys():
-        found = sorted(value) if isinstance(value, dict) else type(value).__name__
-        raise Wrong(f"{kind.__name__} must have {', '.join(annotations)}, found {short(found)}")
-    made = {}
-    for name, annotation in annotations.items():
-        found, optional = value[name], annotation.endswith(" | None")
-        if others and name in others:
-            made[name] = others[name](found)
-        elif (optional and found is None) or is_kind(found, _PLAIN[annotation]):
-            made[name] = tuple(found) if isinstance(found, list) else found
-        else:
-            raise Wrong(f"{name}: found {short(found)}, {annotation} is meant")
-    return made
-
-
-def is_kind(value: Any, kind: Any) -> bool:
-    """JSON's true and false are no numbers."""
-    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 _ENGINE: dict[str, Any] = {
@@ -257,17 +220,17 @@ def _is_tensor(spec: Any) -> bool:
 
 
 def _runtime(value: Any) -> Runtime:
-    return Runtime(**_typed(value, Runtime, {"compute_capabilities": strings}))
+    return Runtime(**typed(value, Runtime, {"compute_capabilities": strings}))
 
 
 def _golden(value: Any) -> Golden:
-    return Golden(**_typed(value, Golden, {"tolerance": _tolerance, "groups": _groups}))
+    return Golden(**typed(value, Golden, {"tolerance": _tolerance, "groups": _groups}))
 
 
 def _groups(value: Any) -> tuple[GoldenGroup, ...]:
     if not isinstance(value, list):
         raise Wrong(f"groups: found {short(value)}, a list is meant")
-    groups = tuple(GoldenGroup(**_typed(each, GoldenGroup)) for each in value)
+    groups = tuple(GoldenGroup(**typed(each, GoldenGroup)) for each in value)
     for group in groups:
         strings([*group.inputs.values(), *group.outputs.values()])
     return groups
@@ -282,7 +245,7 @@ def _tolerance(value: Any) -> dict[str, float]:
 def _files(value: Any) -> dict[str, FileEntry]:
     if not isinstance(value, dict) or not value:
         raise Wrong(f"files: found {short(value)}, an object is meant")
-    files = {name: FileEntry(**_typed(entry, FileEntry)) for name, entry in value.items()}
+    files = {name: FileEntry(**typed(entry, FileEntry)) for name, entry in value.items()}
     for name, entry in files.items():
         if len(entry.sha256) != 64 or set(entry.sha256) - set("0123456789abcdef") or entry.size_bytes < 0:
             raise Wrong(f"files: {short(name)}: found {short(entry)}, a sha256 and a size are meant")
@@ -290,12 +253,6 @@ def _files(value: Any) -> dict[str, FileEntry]:
         raise Wrong(f"files: {FILE}, {SUMS} and {SIGNATURE} cannot be in their own list")
     check_names(files)
     return files
-
-
-def strings(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise Wrong(f"found {short(value)}, a list of texts is meant")
-    return tuple(value)
 
 
 def _check_golden(manifest: Manifest) -> None:
@@ -325,8 +282,3 @@ def _named(manifest: Manifest) -> list[str]:
         )
         found += [path, *engine["files"], *beside]
     return found
-
-
-def short(value: Any) -> str:
-    text = ascii(value)
-    return text if len(text) <= 100 else text[:97] + "..."

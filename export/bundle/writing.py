@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from export.bundle.manifest import Manifest, Wrong, is_kind, plain_engine, short
+from export.bundle.json_values import Wrong, is_kind, short
+from export.bundle.manifest import Manifest, plain_engine
 
 ANSWERS = ("tokens", "likeliest", "logits", "log_sum")
 """Golden arrays of an answer; see `benchmarks.device.written`."""

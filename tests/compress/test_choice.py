@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.measurements import Interval
 from compress.deploy.choice import ORIGINAL, Ratios, Trial, choose, confirm, lost_before
-from compress.recipe import Budget
+from compress.recipe_settings import Budget
 
 
 def trial(scheme: str, drop: float, value: float, low: float, **others: dict[int, Interval]) -> Trial:

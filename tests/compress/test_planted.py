@@ -19,7 +19,7 @@ from benchmarks.metrics import Accuracy
 from benchmarks.report import Row, Verdict
 from compress.deploy.verdict import judge
 from compress.quantize.model import quantize_model
-from compress.recipe import Budget
+from compress.recipe_settings import Budget
 from export.model import OnnxModel
 from targets.base import Arrays, Scheme
 from targets.onnxruntime_mobile import OnnxRuntimeMobile

@@ -6,9 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from compress.prune.follow import attention_rules, layer_rules, norm_rules, regroup_rules, shape_rules
 from compress.prune.channels import Channels
-from compress.prune.follow import follow
+from compress.prune.follow import attention_rules, follow, layer_rules, norm_rules, regroup_rules, shape_rules
 from compress.prune.follow.rules import RULES
 from compress.prune.follow.site import Followed, Site
 from tests.compress import prune_models as models

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.measurements import Interval, Latency
 from benchmarks.report import ClassScore, Row, Score, Verdict
 from compress.deploy.verdict import judge
-from compress.recipe import Budget
+from compress.recipe_settings import Budget
 
 SAME = Interval(0.0, 0.0, 0.0)
 FASTER = Interval(2.5, 2.4, 2.6)
