@@ -196,7 +196,9 @@ def init(
     folder: Annotated[
         Path, typer.Argument(help="Where recipe.yaml, and workload.py without --model, are written.")
     ] = Path(),
-    name: Annotated[str, typer.Option(help="Name of the run.")] = "my-model",
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run; the folder's own, if left out.", show_default=False)
+    ] = None,
     model: Annotated[
         Path | None,
         typer.Option(
@@ -206,8 +208,9 @@ def init(
     data: Annotated[Path | None, typer.Option(help="What that model is judged on.", show_default=False)] = None,
 ) -> None:
     """Write a commented recipe and workload file for a model of your own."""
-    from compress.init import write_for_model, write_starter
+    from compress.init import name_of, write_for_model, write_starter
 
+    name = name_of(folder) if name is None else name
     if model is not None:
         recipe = write_for_model(folder, name, model, data)
         typer.echo(f"written: {recipe}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -34,6 +35,11 @@ DATA = {
     "seq2seq": "a .tsv or .csv file of two columns, or a folder with train, validation and test as such files",
     "image-classification": "a folder with a folder of images for each class, or with train/CLASS and test/CLASS",
 }
+
+
+def name_of(folder: Path) -> str:
+    """A run's name out of the folder's: two recipes in two folders do not meet in one folder of runs/."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._")[:64] or "my-model"
 
 
 def write_starter(folder: Path, name: str) -> list[Path]:

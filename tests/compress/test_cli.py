@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 from safetensors.torch import save_file
 
 from compress.cli import main
+from compress.init import name_of
 from tests.compress.conftest import Cli
 from tests.compress.tiny import RECIPE, WORKLOAD, write_tiny
 
@@ -46,6 +47,12 @@ def test_a_recipe_of_ones_own_from_init_to_check(cli: Cli, tmp_path: Path) -> No
     code, _, err = cli("init", "mine")
     assert code == 2
     assert "recipe.yaml: is there already" in err
+
+
+def test_a_recipe_is_named_after_its_folder_as_far_as_a_run_may_be_called_so(tmp_path: Path) -> None:
+    assert name_of(tmp_path / "my model (2)") == "my-model-2"
+    assert name_of(tmp_path / "été") == "t"
+    assert name_of(tmp_path / "日本") == "my-model"
 
 
 def test_schema_doctor_and_version(cli: Cli) -> None:

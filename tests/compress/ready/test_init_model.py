@@ -16,7 +16,7 @@ from tests.compress.ready.folders import SIZES, classifier, reviews, save
 def test_a_recipe_for_a_folder_passes_check(cli: Cli, tmp_path: Path) -> None:
     classifier(tmp_path / "models" / "bert")
     reviews(tmp_path / "reviews.csv", 200)
-    code, out, _ = cli("init", "mine", "--model", "models/bert", "--data", "reviews.csv", "--name", "mine")
+    code, out, _ = cli("init", "mine", "--model", "models/bert", "--data", "reviews.csv")
     assert code == 0
     assert "next: compress check mine/recipe.yaml" in out
     code, out, err = cli("check", "mine/recipe.yaml")
