@@ -15,7 +15,7 @@ from compress import __version__
 from compress.engines import artifact_folder, read_engine
 from compress.pack import golden
 from compress.pack.kept import TEXT, TOKENIZER, Kept, read_kept
-from compress.pack.private import check_private
+from compress.pack.private import check_private, without_folders
 from compress.pack.runner import make_runner
 from compress.run_directory import sha256_of
 from export.bundle.archive import write_archive
@@ -148,7 +148,7 @@ def _collected(
         class_names=kept.class_names,
         golden=told,
         made_from={
-            "recipe": report.recipe,
+            "recipe": without_folders(report.recipe),
             "seed": report.seed,
             "hashes": report.hashes,
             "versions": report.versions,

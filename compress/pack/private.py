@@ -7,7 +7,8 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 from export.bundle.archive import chunks_of
 from export.errors import SecurityError
@@ -35,6 +36,21 @@ def check_private(files: Mapping[str, Path]) -> None:
                         "take it out of the recipe or workload, or report it with the model's exporter"
                     )
             kept = seen[-overlap - 2 :]
+
+
+def without_folders(value: Any) -> Any:
+    """A recipe's values with every absolute path cut to its last part: `.../weights.safetensors`, `.../workload.py:network`."""
+    if isinstance(value, Mapping):
+        return {key: without_folders(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(each) for each in value]
+    if isinstance(value, str) and (value.startswith("~") or PurePosixPath(value).is_absolute() or _of_windows(value)):
+        return f".../{PureWindowsPath(value).name}"
+    return value
+
+
+def _of_windows(value: str) -> bool:
+    return PureWindowsPath(value).is_absolute()
 
 
 def _private() -> dict[str, bytes]:

@@ -207,19 +207,36 @@ def test_a_run_without_the_target_or_without_what_is_packed(run: Path) -> None:
         (run / "device" / "workload.json").write_text(json.dumps(told))
 
 
-def planted(value: Any, private: str) -> None:
-    value["recipe"]["arguments"] = {"data": f"{private}/data"}
+def with_arguments(run: Path, **arguments: object) -> None:
+    value = json.loads((run / "report.json").read_text())
+    value["recipe"]["arguments"] = arguments
+    (run / "report.json").write_text(json.dumps(value))
 
 
 def test_a_private_path_does_not_leave_with_the_manifest(run: Path) -> None:
-    value = json.loads((run / "report.json").read_text())
-    planted(value, str(Path.home()))
-    (run / "report.json").write_text(json.dumps(value))
+    with_arguments(run, note=f"made in {Path.home()}/data")
     with pytest.raises(
         SecurityError, match=r"manifest\.json: holds '.*', a path or name of this machine; it must not ship"
     ):
         pack(run, TARGET, Path("x.compress"))
     assert not Path("x.compress").exists()
+
+
+def test_the_recipes_absolute_paths_leave_without_their_folders(run: Path) -> None:
+    with_arguments(
+        run,
+        data=f"{Path.home()}/data/",
+        others=["~/notes.txt", {"code": "/srv/build/net.py:make"}, "C:\\Users\\me\\x.pt"],
+        beside="../net.safetensors",
+        size=3,
+    )
+    packed = pack(run, TARGET, Path("x.compress"))
+    assert packed.bundle.manifest.made_from["recipe"]["arguments"] == {
+        "data": ".../data",
+        "others": [".../notes.txt", {"code": ".../net.py:make"}, ".../x.pt"],
+        "beside": "../net.safetensors",
+        "size": 3,
+    }
 
 
 @pytest.mark.parametrize(
