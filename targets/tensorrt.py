@@ -33,6 +33,9 @@ CACHED = "past"
 Range = tuple[int, int, int]
 """Smallest, usual and largest extent of a dynamic axis."""
 
+USUAL_AXES: Mapping[str, Range] = {"batch": (1, 1, 32)}
+"""What an axis may be where the recipe does not name it."""
+
 
 @dataclass(frozen=True)
 class TensorRt:
@@ -43,7 +46,8 @@ class TensorRt:
             `auto` takes the first where it is installed and has a GPU, else the second.
         compute_capabilities: of the GPUs that an engine of `tensorrt-rtx` is for; `tensorrt` builds for the one present.
         workspace_mb: GPU memory that a layer may use for scratch, in MiB.
-        axes: for each dynamic axis by its name its smallest, usual and largest extent.
+        axes: for each dynamic axis by its name its smallest, usual and largest extent; `batch` keeps what it has by default
+            where others alone are named. A decoder's batch is prompts times beams.
         other_axes: the same for the dynamic axes not named in `axes`; `past`, the tokens in a decoder's cache, begins with 0.
         cache: keep in the user's cache folder what one build or session saves the next: `tensorrt`'s timings of layers,
             the kernels that `tensorrt-rtx` compiles on the device.
@@ -54,7 +58,7 @@ class TensorRt:
     provider: Literal["auto", "tensorrt", "tensorrt-rtx"] = "auto"
     compute_capabilities: tuple[str, ...] = ("8.6", "8.9")
     workspace_mb: int = 1024
-    axes: Mapping[str, Range] = field(default_factory=lambda: {"batch": (1, 1, 32)})
+    axes: Mapping[str, Range] = field(default_factory=lambda: dict(USUAL_AXES))
     other_axes: Range = (1, 64, 128)
     cache: bool = True
 
@@ -184,8 +188,8 @@ class TensorRt:
 
     def _profile(self, model: OnnxModel) -> dict[str, tuple[tuple[int, ...], ...]]:
         """For each input with a dynamic axis its smallest, usual and largest shape."""
-        others = {CACHED: (0, *self.other_axes[1:]), **self.axes}
-        ranges = {axis: others.get(axis, self.other_axes) for spec in model.inputs for axis in _dynamic_axes(spec)}
+        named = {CACHED: (0, *self.other_axes[1:]), **USUAL_AXES, **self.axes}
+        ranges = {axis: named.get(axis, self.other_axes) for spec in model.inputs for axis in _dynamic_axes(spec)}
         sizes = [{axis: extents[position] for axis, extents in ranges.items()} for position in range(3)]
         return {spec.name: tuple(map(spec.concrete, sizes)) for spec in model.inputs if _dynamic_axes(spec)}
 

@@ -6,7 +6,7 @@ Written from NVIDIA's documentation and tested against tests/targets/fake_cuda.c
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from types import TracebackType
@@ -46,6 +46,7 @@ class TensorRtSession:
         self._stream = cuda.Stream()
         self._engine = deserialised
         self._inputs, self._outputs = engine.inputs, engine.outputs
+        self._profile: Mapping[str, Sequence[Sequence[int]]] = engine.settings.get("profile", {})
         specs = (*self._inputs, *self._outputs)
         self._device = {spec.name: cuda.Buffer() for spec in specs}
         self._pinned = {spec.name: cuda.PinnedBuffer() for spec in specs}
@@ -107,7 +108,7 @@ class TensorRtSession:
         self._shapes = None
         for name, array in given.items():
             if not self._context.set_input_shape(name, array.shape):
-                raise InputError(f"tensorrt: input '{name}': found shape {array.shape}, outside the engine's profile")
+                raise InputError(self._outside_profile(name, array.shape))
         shapes = {name: array.shape for name, array in given.items()}
         shapes.update({spec.name: self._output_shape(spec) for spec in self._outputs})
         for spec in (*self._inputs, *self._outputs):
@@ -115,6 +116,13 @@ class TensorRtSession:
             address = self._device[spec.name].of(self._host[spec.name].nbytes)
             if not self._context.set_tensor_address(spec.name, address):
                 raise EnvironmentFailure(f"tensorrt: the engine has no tensor '{spec.name}'; build it again")
+
+    def _outside_profile(self, name: str, shape: tuple[int, ...]) -> str:
+        found = f"tensorrt: input '{name}': found shape {shape}, outside the engine's profile"
+        if name not in self._profile:
+            return found
+        smallest, _, largest = (tuple(extents) for extents in self._profile[name])
+        return f"{found}, allowed: from {smallest} to {largest}; name wider `axes` of tensorrt in the recipe"
 
     def _output_shape(self, spec: TensorSpec) -> tuple[int, ...]:
         shape = tuple(self._context.get_tensor_shape(spec.name))

@@ -24,8 +24,10 @@ def rows(batch: int, first: float = 0.0) -> dict[str, np.ndarray]:
     return {"x": np.arange(3 * batch, dtype=np.float32).reshape(batch, 3) + np.float32(first)}
 
 
-def opened(trt: FakeTensorRt, folder: Path, kernels: Path | None = None) -> TensorRtSession:
-    return TensorRtSession(trt, FakeEngine(trt, b""), engine_of(folder), kernels)
+def opened(
+    trt: FakeTensorRt, folder: Path, kernels: Path | None = None, settings: dict[str, Any] | None = None
+) -> TensorRtSession:
+    return TensorRtSession(trt, FakeEngine(trt, b""), engine_of(folder, settings), kernels)
 
 
 def check(session: TensorRtSession, batch: int, first: float = 0.0) -> np.ndarray:
@@ -123,6 +125,17 @@ def test_a_shape_outside_the_profile_is_refused_and_the_session_lives_on(driver:
             session.run(rows(9))
         for first in (0, 4, 5):
             check(session, 2, first)
+
+
+def test_a_refused_shape_is_told_what_the_profile_allows(driver: Any, tmp_path: Path) -> None:
+    profile = {"profile": {"x": [[1, 3], [4, 3], [8, 3]]}}
+    with (
+        opened(FakeTensorRt(driver), tmp_path, settings=profile) as session,
+        pytest.raises(
+            InputError, match=r"allowed: from \(1, 3\) to \(8, 3\); name wider `axes` of tensorrt in the recipe"
+        ),
+    ):
+        session.run(rows(9))
 
 
 def test_shapes_that_found_no_memory_are_not_taken_for_set(driver: Any, tmp_path: Path) -> None:
