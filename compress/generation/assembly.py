@@ -142,9 +142,15 @@ def _read_answer(recorders: Mapping[str, _Recorder], model: Assembly, prompt: Ar
 
 
 def open_part(path: Path) -> Session:
-    """The ONNX model of a part on ONNX Runtime."""
+    """The ONNX model of a part on ONNX Runtime, without what it does to layouts.
+
+    With all optimisations ONNX Runtime 1.31 crashes (segmentation fault) where it puts the FP16 weights of a GPT back into FP32:
+    its FuseFp16InitializerToFp32NodeTransformer, which names a wrong input of other models (microsoft/onnxruntime#26717).
+    """
     from targets.onnxruntime_session import OnnxRuntimeSession, open_engine
 
-    model = OnnxModel.read(path)
-    engine = Engine("onnxruntime_mobile", FP32.name, path, (path,), model.inputs, model.outputs, build_s=0.0)
+    model, settings = OnnxModel.read(path), {"optimisation": "extended"}
+    engine = Engine(
+        "onnxruntime_mobile", FP32.name, path, (path,), model.inputs, model.outputs, build_s=0.0, settings=settings
+    )
     return OnnxRuntimeSession(open_engine(engine, threads=1))
