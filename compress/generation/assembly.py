@@ -144,8 +144,9 @@ def _read_answer(recorders: Mapping[str, _Recorder], model: Assembly, prompt: Ar
 def open_part(path: Path) -> Session:
     """The ONNX model of a part on ONNX Runtime, without what it does to layouts.
 
-    With all optimisations ONNX Runtime 1.31 crashes (segmentation fault) where it puts the FP16 weights of a GPT back into FP32:
-    its FuseFp16InitializerToFp32NodeTransformer, which names a wrong input of other models (microsoft/onnxruntime#26717).
+    With all optimisations ONNX Runtime 1.31.1 crashes (segmentation fault) as it opens the FP16 decoder of a GPT; without its
+    FuseFp16InitializerToFp32NodeTransformer, or without its NchwcTransformer, it does not. microsoft/onnxruntime#32405 has a crash
+    of the former.
     """
     from targets.onnxruntime_session import OnnxRuntimeSession, open_engine
 
