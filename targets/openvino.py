@@ -250,13 +250,15 @@ _SMALLER = (
 
 
 def interface(path: Path) -> Interface:
-    """Inputs and outputs of a model.xml, which does not keep the names of dynamic axes.
+    """Inputs and outputs of a model.xml that is called by itself; it does not keep the names of dynamic axes.
 
     Raises:
         InputError: if OpenVINO cannot read the file.
-        UnsupportedError: if an input has no fixed number of axes.
+        UnsupportedError: if an input has no fixed number of axes, or calls would not be alike, for it keeps a cache.
     """
     import openvino
+
+    from targets.openvino_decoder import growing_states
 
     try:
         network = openvino.Core().read_model(path)
@@ -265,6 +267,12 @@ def interface(path: Path) -> Interface:
     for port in network.inputs:
         if port.get_partial_shape().rank.is_dynamic:
             raise UnsupportedError(f"{path.name}: input '{port.get_any_name()}' has no fixed number of axes")
+    if states := growing_states(network):
+        told = f"{len(states)} states, from {states[0]} on" if states[1:] else f"1 state, {states[0]}"
+        raise UnsupportedError(
+            f"{path.name}: keeps a cache inside the runtime ({told}), which every call would make longer; "
+            "bench the bundle of its run: compress pack RUN --target openvino, then compress bench BUNDLE"
+        )
     return tuple(map(_spec, network.inputs)), tuple(map(_spec, network.outputs))
 
 

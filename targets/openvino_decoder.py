@@ -54,6 +54,18 @@ def inputs_inside(inputs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
     return (*(spec for spec in inputs if not spec.name.startswith(PAST)), TensorSpec(ROWS, "int32", ("batch",)))
 
 
+def growing_states(network: Any) -> tuple[str, ...]:
+    """Names of the states that get longer from call to call, ours or another's: an axis besides the batch is open."""
+    shapes = {variable.info.variable_id: variable.info.data_shape for variable in network.get_variables()}
+    return tuple(
+        sorted(
+            name
+            for name, shape in shapes.items()
+            if shape.rank.is_dynamic or any(axis.is_dynamic for axis in tuple(shape)[BATCH + 1 :])
+        )
+    )
+
+
 class _States:
     """The states of one network, which share a batch and a number of tokens."""
 

@@ -18,7 +18,7 @@ from benchmarks.model_files import engine_of
 from export.errors import InputError, UnsupportedError
 from export.model import TensorSpec
 from targets import FP32, Engine, target_class
-from tests.targets import networks
+from tests.targets import networks, writers
 
 QUICK = Protocol(seconds=0.2, processes=2, half_width=0.5)
 
@@ -95,6 +95,41 @@ def test_an_ir_without_a_number_of_axes_is_refused(tmp_path: Path) -> None:
     openvino.save_model(openvino.Model([openvino.opset13.relu(x)], [x]), tmp_path / "m.xml")
     with pytest.raises(UnsupportedError, match=r"m\.xml: input '\w+' has no fixed number of axes"):
         engine_of(tmp_path / "m.xml")
+
+
+def with_a_state(path: Path, shape: tuple[int, ...]) -> Path:
+    """An IR that adds its input to a state, and keeps the sum in it."""
+    openvino = pytest.importorskip("openvino")
+    from openvino.op.util import Variable, VariableInfo
+
+    info = VariableInfo()
+    info.variable_id, info.data_type, info.data_shape = "sum", openvino.Type.f32, openvino.PartialShape(list(shape))
+    variable, x = Variable(info), openvino.opset13.parameter(list(shape), np.float32, name="x")
+    added = openvino.opset13.add(openvino.op.read_value(x, variable), x)
+    kept = openvino.op.assign(added, variable)
+    openvino.save_model(openvino.Model([added.output(0)], sinks=[kept], parameters=[x], name="summing"), path)
+    return path
+
+
+def test_a_decoder_with_its_cache_inside_the_runtime_is_refused(tmp_path: Path) -> None:
+    """The hand-made decoder has one cache, so its IR has one state, and `beam_idx` in the place of the cache."""
+    openvino = target_class("openvino")()
+    if reason := openvino.unavailable():
+        pytest.skip(reason)
+    engine = openvino.compile(writers.decoder(tmp_path / "decoder.onnx"), FP32, tmp_path)
+    with pytest.raises(
+        UnsupportedError,
+        match=r"model\.xml: keeps a cache inside the runtime \(1 state, past_key\.0\), which every call would make longer; "
+        r"bench the bundle of its run: compress pack RUN --target openvino, then compress bench BUNDLE",
+    ):
+        engine_of(engine.path)
+    assert {spec.name for spec in engine.inputs} == {"input_ids", "beam_idx"}
+
+
+def test_only_a_state_that_grows_is_refused(tmp_path: Path) -> None:
+    assert [spec.name for spec in engine_of(with_a_state(tmp_path / "kept.xml", (-1, 3))).inputs] == ["x"]
+    with pytest.raises(UnsupportedError, match=r"grows\.xml: keeps a cache inside the runtime \(1 state, sum\)"):
+        engine_of(with_a_state(tmp_path / "grows.xml", (2, -1)))
 
 
 def test_weights_in_a_file_of_their_own_count_and_must_be_there(tmp_path: Path) -> None:
