@@ -17,6 +17,7 @@ from compress.padded import LengthBatches, trim
 from compress.ready import ReadyContext
 from compress.ready.holding_out import split
 from compress.ready.tables import Row, header_of, read_rows, split_files
+from compress.ready.unknown import check_known
 from compress.ready.words import Encoded, Words
 from compress.workload import Workload
 from export.errors import InputError
@@ -79,7 +80,7 @@ def classified_texts(
     table: Table, network: Network, words: Words, metric: Judge, baseline: float | None, context: ReadyContext
 ) -> Workload:
     """The workload: dynamic length, batches of like length, padding masked."""
-    rows, told = _read(table, context)
+    rows, told = _read(table, words, context)
     names = class_names(rows["train"], network.labels, context, network.option)
     numbers = {name: number for number, name in enumerate(names)}
     encoded = {name: words.encode([row.texts for row in found], table.max_length) for name, found in rows.items()}
@@ -153,12 +154,14 @@ def class_names(rows: Sequence[Row], labels: tuple[str, ...], context: ReadyCont
     return tuple(sorted(found))
 
 
-def _read(table: Table, context: ReadyContext) -> tuple[dict[str, list[Row]], tuple[str, ...]]:
+def _read(table: Table, words: Words, context: ReadyContext) -> tuple[dict[str, list[Row]], tuple[str, ...]]:
     files = split_files(table.path, (".csv", ".tsv"), context, table.option)
     columns = _columns(header_of(files["train"]), table, context)
     given = {name: read_rows(file, columns) for name, file in files.items()}
     keys = {name: [row.key for row in rows] for name, rows in given.items()}
-    return split(given, keys, context.seed, f"{table.path.name}: texts")
+    unknown = check_known(words, {files[name].name: keys[name] for name in files}, context, table.option)
+    rows, told = split(given, keys, context.seed, f"{table.path.name}: texts")
+    return rows, (*told, *unknown)
 
 
 def _columns(header: Sequence[str], table: Table, context: ReadyContext) -> list[str]:

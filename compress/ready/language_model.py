@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,7 @@ from compress.ready.classified_texts import BASELINE_TOLERANCE
 from compress.ready.encoder import encoder_logits
 from compress.ready.model_folder import ModelFolder, load_network, open_folder, read_json
 from compress.ready.plain_text import ShiftedWindows, next_tokens, read_texts, windows
+from compress.ready.unknown import check_known
 from compress.ready.words import Words, check_length, check_words, open_words
 from compress.workload import Batch, TensorBatches, Workload
 
@@ -57,7 +59,7 @@ def causal_lm(options: HuggingFace, context: ReadyContext) -> Workload:
     check_length(options.max_length, folder, context)
     words = words_of(options, folder, context)
     model = CausalLM(load_network(folder, "causal-lm", context, "path")).eval()
-    texts, told = read_texts(path, context, "data")
+    texts, told = _read(path, words, context)
     tokens = {name: torch.tensor(words.ids(text, special=False)) for name, text in texts.items()}
     length = options.max_length
     held = {name: next_tokens(tokens[name], length, options.batch_size, f"{path.name}: {name}") for name in tokens}
@@ -92,7 +94,7 @@ def masked_lm(options: HuggingFace, context: ReadyContext) -> Workload:
     check_length(options.max_length, folder, context)
     words = words_of(options, folder, context)
     model = encoder_logits(load_network(folder, "masked-lm", context, "path"), words.padding, context, "path")
-    texts, told = read_texts(path, context, "data")
+    texts, told = _read(path, words, context)
     masks = MaskedTokens.of(words, context)
     batches = {
         name: MaskedBatches(
@@ -121,6 +123,13 @@ def masked_lm(options: HuggingFace, context: ReadyContext) -> Workload:
         licence=folder.licence,
         notes=told,
     )
+
+
+def _read(path: Path, words: Words, context: ReadyContext) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The text of each split, whose lines the tokenizer knows, and what is to be told."""
+    texts, told = read_texts(path, context, "data")
+    lines = {f"{path.name}: {name}": text.splitlines() for name, text in texts.items()}
+    return texts, (*told, *check_known(words, lines, context, "data"))
 
 
 @dataclass(frozen=True)

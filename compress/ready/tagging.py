@@ -16,6 +16,7 @@ from compress.ready.holding_out import split
 from compress.ready.language_model import token_loss, words_of
 from compress.ready.model_folder import load_network, open_folder
 from compress.ready.tables import split_files
+from compress.ready.unknown import check_known
 from compress.ready.words import Words, check_length, padded
 from compress.workload import Workload
 from export.errors import InputError
@@ -42,6 +43,7 @@ def token_classification(options: HuggingFace, context: ReadyContext) -> Workloa
     files = split_files(path, ENDINGS, context, "data")
     given = {name: read_conll(file) for name, file in files.items()}
     keys = {name: [sentence.key for sentence in some] for name, some in given.items()}
+    unknown = check_known(words, {files[name].name: keys[name] for name in files}, context, "data")
     sentences, told = split(given, keys, context.seed, f"{path.name}: sentences")
     batches = {name: _batches(words, some, tags, options, shuffle=name == "train") for name, some in sentences.items()}
     train = batches["train"]
@@ -64,7 +66,7 @@ def token_classification(options: HuggingFace, context: ReadyContext) -> Workloa
         baseline=options.baseline,
         baseline_tolerance=BASELINE_TOLERANCE,
         licence=folder.licence,
-        notes=told,
+        notes=(*told, *unknown),
     )
 
 

@@ -19,6 +19,7 @@ from compress.ready.holding_out import split
 from compress.ready.language_model import ending, token_loss, words_of, written_by
 from compress.ready.model_folder import ModelFolder, load_network, open_folder
 from compress.ready.tables import header_of, read_rows, split_files
+from compress.ready.unknown import check_known
 from compress.ready.words import Words, check_length, padded
 from compress.workload import Batch, TensorBatches, Workload
 
@@ -105,7 +106,7 @@ def seq2seq(options: HuggingFace, context: ReadyContext) -> Workload:
     model = Seq2SeqLM(load_network(folder, "seq2seq", context, "path")).eval()
     end, padding = ending(folder, context)
     start = _start(folder, context)
-    pairs, told = _read(path, options, context)
+    pairs, told = _read(path, options, words, context)
     encoded = {name: _encoded(words, some, end, options.max_length) for name, some in pairs.items()}
     batches = {
         name: PairBatches(*encoded[name], padding, start, options.batch_size, shuffle=name == "train") for name in pairs
@@ -145,7 +146,9 @@ def sources(rows: Sequence[Sequence[int]], padding: int) -> dict[str, Tensor]:
     return {"input_ids": padded(rows, padding), "attention_mask": padded([[1] * len(row) for row in rows], 0)}
 
 
-def _read(path: Path, options: HuggingFace, context: ReadyContext) -> tuple[dict[str, list[Pair]], tuple[str, ...]]:
+def _read(
+    path: Path, options: HuggingFace, words: Words, context: ReadyContext
+) -> tuple[dict[str, list[Pair]], tuple[str, ...]]:
     """The pairs of each split, from tables whose columns are the options' `source` and `target`, or the only two."""
     files = split_files(path, (".tsv", ".csv"), context, "data")
     header = header_of(files["train"])
@@ -158,7 +161,10 @@ def _read(path: Path, options: HuggingFace, context: ReadyContext) -> tuple[dict
     rows = {name: read_rows(file, columns) for name, file in files.items()}
     given = {name: [Pair(row.texts[0], row.label) for row in some] for name, some in rows.items()}
     keys = {name: [pair.source for pair in some] for name, some in given.items()}
-    return split(given, keys, context.seed, f"{path.name}: pairs")
+    sides = {files[name].name: [side for pair in given[name] for side in (pair.source, pair.answer)] for name in files}
+    unknown = check_known(words, sides, context, "data")
+    found, told = split(given, keys, context.seed, f"{path.name}: pairs")
+    return found, (*told, *unknown)
 
 
 def _encoded(words: Words, pairs: Sequence[Pair], end: int, longest: int) -> tuple[list[list[int]], list[list[int]]]:

@@ -200,6 +200,13 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes(b"\xe9t\xe9")
     (tmp_path / "three.tsv").write_text("a\tb\tc\nx\ty\tz\n")
     (tmp_path / "wide.conll").write_text("film\n")
+    (tmp_path / "other.txt").write_text("кино\n" * 200, encoding="utf-8")
+    (tmp_path / "other.conll").write_text("кино O\n\n" * 200, encoding="utf-8")
+    (tmp_path / "other.tsv").write_text("a\tb\n" + "кино\tкино\n" * 40, encoding="utf-8")
+    config = BertConfig(**SIZES, id2label=TAGS)
+    save(BertForTokenClassification(config), tmp_path / "tags")
+    save(BertForMaskedLM(config), tmp_path / "masked")
+    bart(tmp_path / "bart")
     for written, message in (
         ("{path: gpt, data: book.txt, max_length: 16, metric: accuracy}", r"huggingface.metric: is for sequence-class"),
         ("{path: gpt, data: book.txt, max_length: 16, beams: 0}", r"beams must be 1 or more, found 0"),
@@ -207,6 +214,10 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         ("{path: gpt, data: latin.txt, max_length: 16}", r"latin.txt: is not UTF-8 text"),
         ("{path: gpt, data: three.tsv, max_length: 16}", r"three.tsv must end in .txt"),
         ("{path: bert, data: book.txt, max_length: 16, task: seq2seq}", r"a bert model does not do seq2seq .*says sequence-classification"),
+        ("{path: gpt, data: other.txt, max_length: 16}", r"huggingface.data: other.txt: train: 100% of the tokens are  , what the"),
+        ("{path: masked, data: other.txt, max_length: 16}", r"huggingface.data: other.txt: train: 100% of the tokens are .UNK., what"),
+        ("{path: tags, data: other.conll, max_length: 16}", r"huggingface.data: other.conll: 100% of the tokens are .UNK., what"),
+        ("{path: bart, data: other.tsv, max_length: 16}", r"huggingface.data: other.tsv: 100% of the tokens are  , what the"),
         ("{path: bert, data: wide.conll, max_length: 16, task: token-classification}", r"config.json names no tags"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):

@@ -21,7 +21,7 @@ from compress.pipeline import run
 from compress.recipe_schema import recipe_schema
 from export.errors import CompressError, InputError, QualityError, SecurityError
 from tests.compress.conftest import Cli
-from tests.compress.ready.folders import SIZES, classifier, load, reviews, save, write_recipe
+from tests.compress.ready.folders import SIZES, SPECIAL, classifier, load, reviews, save, write_recipe
 
 HUGGINGFACE = "huggingface: {path: bert, data: reviews, max_length: 16}"
 TEXT_CSV = "text_csv: {model: bert, path: reviews, max_length: 16}"
@@ -147,6 +147,29 @@ def test_calibration_leaves_out_what_is_evaluated_on(folder: Path) -> None:
     assert workload.notes == ("reviews: 10 of 60 training texts are evaluation texts as well",)
 
 
+def test_texts_of_which_the_tokenizer_knows_hardly_a_word_are_refused(folder: Path) -> None:
+    """Nineteen of twenty words are in another script; without the one that is known all texts would be the same ids."""
+    rows = [f"{'кино ' * 18}{'да' if number % 2 else 'нет'} film\t{number % 2}" for number in range(40)]
+    (folder / "reviews" / "test.tsv").write_text("\n".join(("sentence\tlabel", *rows)), encoding="utf-8")
+    message = (
+        r"recipe\.yaml:3: workload\.huggingface\.data: test\.tsv: 95% of the tokens are \[UNK\], what the tokenizer does not know "
+        r"\(allowed: 90%\), so that texts are hardly told apart; give texts in the language and script of the model, or the tokenizer"
+    )
+    with pytest.raises(InputError, match=message):
+        load(folder, HUGGINGFACE)
+
+
+def test_more_than_a_fifth_unknown_is_told(folder: Path) -> None:
+    """Of test.tsv's 0 + 1 + 2 + 3 times "very" and 4 x 4 other words, 8 are in another script; dev.tsv has 1 in 5 of them, no more."""
+    rows = [f"good film {'very ' * number}кино кино\t{number % 2}" for number in range(4)]
+    (folder / "reviews" / "test.tsv").write_text("\n".join(("sentence\tlabel", *rows)), encoding="utf-8")
+    (folder / "reviews" / "dev.tsv").write_text("sentence\tlabel\nthe film was bad кино\t0\n", encoding="utf-8")
+    assert load(folder, HUGGINGFACE).notes == (
+        "test.tsv: 36% of the tokens are [UNK], what the tokenizer does not know; language, script and case should be those that "
+        "the model was trained on",
+    )
+
+
 def test_pairs_bring_token_types(folder: Path) -> None:
     rows = [f"good film\tthe {'very ' * number}play\t{number % 2}" for number in range(40)]
     (folder / "pairs.tsv").write_text("premise\thypothesis\tlabel\n" + "\n".join(rows) + "\n")
@@ -183,7 +206,7 @@ def test_a_network_of_ones_own_takes_the_recipes_arguments_and_weights(folder: P
     workload = load(folder, written, "arguments.width=4")
     assert float(workload.model.state_dict()["embed.weight"].min()) == 1.0
     (folder / "bert" / "tokenizer.json").unlink()
-    (folder / "bert" / "vocab.txt").write_text("\n".join(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good")))
+    (folder / "bert" / "vocab.txt").write_text("\n".join((*SPECIAL, "good", "bad", "the", "is", "was", "very")))
     again = load(folder, written, "arguments.width=4")
     assert "the tokenizer is no tokenizer.json" in again.notes[-1]
 
