@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from benchmarks.process import peak_bytes, resident_bytes
 from benchmarks.worker import Answer, Block, Loaded, first_line, receive, send
 from export.errors import CompressError
 from targets import Arrays, Engine, Profile, Session, load, load_concurrent, target_class
+
+if TYPE_CHECKING:
+    from targets.decoder import StatefulTarget
 
 
 class _Served:
@@ -72,8 +75,10 @@ class _Served:
 
         return self._timed(work)
 
-    def profile(self, inputs: Mapping[str, np.ndarray], runs: int) -> Profile:
+    def profile(self, inputs: Mapping[str, np.ndarray], runs: int, past: int | None) -> Profile:
         target, engine, threads = self._held
+        if past is not None:
+            return cast("StatefulTarget", target).profile_behind(past, engine, inputs, threads, runs)
         return target.profile(engine, inputs, threads, runs)
 
     def peak(self) -> int:

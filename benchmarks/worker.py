@@ -140,9 +140,9 @@ class Worker:
         block: Block = self._ask("concurrent", calls)
         return block
 
-    def profile(self, inputs: Mapping[str, np.ndarray], runs: int = 30) -> Profile:
-        """Where the time of one inference goes, by the runtime's own profiler; see `Target.profile`."""
-        profile: Profile = self._ask("profile", dict(inputs), runs)
+    def profile(self, inputs: Mapping[str, np.ndarray], runs: int = 30, past: int | None = None) -> Profile:
+        """Where the time of one inference goes, by the runtime's own profiler; see `Target.profile` and `StatefulTarget`."""
+        profile: Profile = self._ask("profile", dict(inputs), runs, past)
         return profile
 
     def peak_bytes(self) -> int:

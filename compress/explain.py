@@ -167,9 +167,11 @@ def _part_subject(
     return Subject(
         target=engine.target,
         scheme=engine.scheme,
-        profile=profile_of(part, call.inputs, point.threads),
+        profile=profile_of(part, call.inputs, point.threads, past=call.past),
         roofline=roofline,
-        fp32=profile_of(fp32.parts[before.part], before.inputs, point.threads) if fp32 and before else None,
+        fp32=profile_of(fp32.parts[before.part], before.inputs, point.threads, past=before.past)
+        if fp32 and before
+        else None,
         quantization=quantization_of(part),
         batch_size=len(call.inputs["input_ids"]),
         slow_int8=slow_int8(instruction_sets(), architecture()),

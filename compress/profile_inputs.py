@@ -11,6 +11,7 @@ from compress.measuring import PROMPT, TOKENS
 from export.model import TensorSpec
 from targets import Engine
 from targets.decoder import ROWS, WANTED
+from targets.generation import Generation
 
 EXTENT = 64
 """Of a dynamic axis that the recipe's benchmark.sizes does not name."""
@@ -24,36 +25,49 @@ class Call:
     Args:
         words: which call, for the reader.
         times: how often in an answer.
+        past: tokens in the cache that a decoder keeps itself; None where there is none, or it is among the inputs.
     """
 
     part: str
     words: str
     inputs: Mapping[str, np.ndarray]
     times: int
+    past: int | None = None
 
 
 def calls_of(engine: Engine, batch_size: int, sizes: Mapping[str, int]) -> list[Call]:
+    """As `calls_of_parts`, of a compiled model."""
+    assert engine.generation is not None, "only a model that writes has parts"
+    parts = {name: part.inputs for name, part in engine.parts.items()}
+    return calls_of_parts(parts, engine.generation, batch_size, sizes)
+
+
+def calls_of_parts(
+    parts: Mapping[str, Sequence[TensorSpec]], generation: Generation, batch_size: int, sizes: Mapping[str, int]
+) -> list[Call]:
     """The two kinds of calls that make an answer: what reads the prompt, and one step in the middle of the answer.
 
     Args:
+        parts: the inputs of each.
         sizes: tokens of prompt and answer, as `Bench.sizes` has them.
     """
-    assert engine.generation is not None, "only a model that writes has parts"
-    prompt, tokens = sizes.get(PROMPT, EXTENT), sizes.get(TOKENS, engine.generation.new_tokens)
-    decoder, beams = engine.parts["decoder"], engine.generation.beams
-    behind = "encoder" in engine.parts
+    prompt, tokens = sizes.get(PROMPT, EXTENT), sizes.get(TOKENS, generation.new_tokens)
+    decoder, beams = parts["decoder"], generation.beams
+    behind = "encoder" in parts
     past = tokens // 2 if behind else prompt + tokens // 2
     step = Call(
         "decoder",
         f"one step after {past} tokens" + (f", {beams} beams" if beams > 1 else ""),
         _of_decoder(decoder, batch_size * beams, 1, past, prompt),
         tokens - 1,
+        past if _keeps_cache(decoder) else None,
     )
     if behind:
-        encoder = engine.parts["encoder"]
-        axes = {axis: prompt for spec in encoder.inputs for axis in spec.shape[1:] if isinstance(axis, str)}
-        return [Call("encoder", f"a prompt of {prompt}", profile_inputs(encoder.inputs, batch_size, axes), 1), step]
-    return [Call("decoder", f"a prompt of {prompt}", _of_decoder(decoder, batch_size, prompt, 0, prompt), 1), step]
+        axes = {axis: prompt for spec in parts["encoder"] for axis in spec.shape[1:] if isinstance(axis, str)}
+        reads = profile_inputs(parts["encoder"], batch_size, axes)
+        return [Call("encoder", f"a prompt of {prompt}", reads, 1), step]
+    reads = _of_decoder(decoder, batch_size, prompt, 0, prompt)
+    return [Call("decoder", f"a prompt of {prompt}", reads, 1, 0 if _keeps_cache(decoder) else None), step]
 
 
 def profile_inputs(specs: Sequence[TensorSpec], batch_size: int, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
@@ -73,14 +87,20 @@ def profile_inputs(specs: Sequence[TensorSpec], batch_size: int, sizes: Mapping[
     return arrays
 
 
-def _of_decoder(decoder: Engine, batch_size: int, length: int, past: int, prompt: int) -> dict[str, np.ndarray]:
+def _keeps_cache(decoder: Sequence[TensorSpec]) -> bool:
+    return any(spec.name == ROWS for spec in decoder)
+
+
+def _of_decoder(
+    decoder: Sequence[TensorSpec], batch_size: int, length: int, past: int, prompt: int
+) -> dict[str, np.ndarray]:
     """`length` new tokens behind a cache of `past`; what an encoder gave is `prompt` long, and nothing is padded."""
     sizes: dict[str, int] = {}
-    for spec in decoder.inputs:
+    for spec in decoder:
         known = {"input_ids": length, WANTED: 1}
         extent = past if spec.name.startswith("past_") else known.get(spec.name, prompt)
         sizes |= {axis: extent for axis in spec.shape[1:] if isinstance(axis, str) and axis not in sizes}
-    arrays = profile_inputs(decoder.inputs, batch_size, sizes)
+    arrays = profile_inputs(decoder, batch_size, sizes)
     if "padding" in arrays:
         arrays["padding"][:] = 0
     if ROWS in arrays:

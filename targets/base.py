@@ -281,12 +281,15 @@ def median_call_s(session: Session, inputs: Mapping[str, np.ndarray], runs: int)
 
     A call counts no longer than the process had a core: what something else on the machine took is not the engine's.
     """
-    taken = list[float]()
+    warmup = max(2, runs // 10)
     with session:
-        for call in range(-max(2, runs // 10), runs):
-            start, cpu = time.perf_counter(), time.process_time()
-            session.run(inputs)
-            call_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
-            if call >= 0:
-                taken.append(min(call_s, cpu_s))
-    return median(taken)
+        taken = [call_s(session, inputs) for _ in range(warmup + runs)]
+    return median(taken[warmup:])
+
+
+def call_s(session: Session, inputs: Mapping[str, np.ndarray]) -> float:
+    """Seconds of one inference, as `median_call_s` counts them."""
+    start, cpu = time.perf_counter(), time.process_time()
+    session.run(inputs)
+    wall_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
+    return min(wall_s, cpu_s)

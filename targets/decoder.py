@@ -15,7 +15,7 @@ from export.model import TensorSpec
 from targets.cached_attention import PAST, PRESENT
 
 if TYPE_CHECKING:
-    from targets.base import Arrays, Session
+    from targets.base import Arrays, Engine, Profile, Session
 
 ROWS = "beam_idx"
 """Input of a decoder that keeps its cache: for each row the row of the last call that it goes on from, (batch,)."""
@@ -43,6 +43,15 @@ class StatefulSession(Protocol):
 
     def forget(self) -> None:
         """Empty the cache."""
+
+
+class StatefulTarget(Protocol):
+    """A target whose decoders keep their cache: what a call takes depends on how many tokens are in it."""
+
+    def profile_behind(
+        self, past: int, engine: Engine, inputs: Mapping[str, np.ndarray], threads: int, runs: int
+    ) -> Profile:
+        """As `Target.profile`, with the cache of `past` tokens, a few more or less, before each call."""
 
 
 def decoder_on(session: Session, inputs: Sequence[TensorSpec]) -> Decoder:

@@ -18,7 +18,7 @@ from export.model import OnnxModel, TensorSpec
 from targets.base import FP32, Engine, Interface, Needs, Profile, Scheme, axis_name, median_call_s, on_request
 from targets.graph import has_attention
 from targets.isa import instruction_sets
-from targets.openvino_profile import layer_times, operators_by_precision
+from targets.openvino_profile import layer_times, median_behind_s, operators_by_precision
 from targets.openvino_session import OpenVinoSession, first_line, missing_device, open_engine, properties
 
 INSTALL = "pip install 'edge-compress[openvino]'"
@@ -227,12 +227,24 @@ class OpenVino:
 
     def profile(self, engine: Engine, inputs: Mapping[str, np.ndarray], threads: int, runs: int) -> Profile:
         """Of the CPU; its counters are what `layer_times` can read."""
+        return self._profile(engine, inputs, threads, runs, None)
+
+    def profile_behind(
+        self, past: int, engine: Engine, inputs: Mapping[str, np.ndarray], threads: int, runs: int
+    ) -> Profile:
+        """As `targets.decoder.StatefulTarget` has it."""
+        return self._profile(engine, inputs, threads, runs, past)
+
+    def _profile(
+        self, engine: Engine, inputs: Mapping[str, np.ndarray], threads: int, runs: int, past: int | None
+    ) -> Profile:
         device = engine.settings.get("device", "CPU")
         if device != "CPU":
             raise UnsupportedError(f"openvino: layers are timed on the CPU only, this engine is for {device}")
-        call_s = median_call_s(self.load(engine, threads), inputs, runs)
+        session = self.load(engine, threads)
+        call_s = median_call_s(session, inputs, runs) if past is None else median_behind_s(session, inputs, runs, past)
         profiled = {**properties({**engine.settings, "cache": False}, threads), "PERF_COUNT": True}
-        return Profile(layer_times(lambda: open_engine(engine, profiled), inputs, runs), call_s)
+        return Profile(layer_times(lambda: open_engine(engine, profiled), inputs, runs, past), call_s)
 
 
 def _reads_cache(model: OnnxModel) -> bool:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from targets.base import LayerTime
+from targets.base import LayerTime, call_s
+
+if TYPE_CHECKING:
+    from targets.openvino_session import OpenVinoSession
 
 BLOCKS = 4
 """Times a model is compiled afresh to be profiled: its counters only ever add up."""
 WARMUP, LONG_US = 3, 30
+STEPS = 7
+"""Calls that are timed behind one filling of a cache, which is a token longer after each of them."""
 _NOT_OPERATORS = ("Const", "Input", "Output")
 _PRECISIONS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8", "u8": "int8"}
 _PRODUCTS = ("Convolution", "Deconvolution", "FullyConnected", "FullyConnectedQuantizedLegacy", "MatMul", "Pooling")
@@ -26,13 +31,18 @@ def operators_by_precision(compiled: Any) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def layer_times(compile_model: Callable[[], Any], inputs: Mapping[str, np.ndarray], runs: int) -> tuple[LayerTime, ...]:
+def layer_times(
+    compile_model: Callable[[], Any], inputs: Mapping[str, np.ndarray], runs: int, past: int | None = None
+) -> tuple[LayerTime, ...]:
     """Each operator's median time; operators that took no time at all are left out.
 
     Args:
         compile_model: compiles afresh, with PERF_COUNT on.
+        past: tokens in the cache of a decoder that keeps it; None for any other model.
     """
-    blocks = [_readings(compile_model(), inputs, max(4, runs // BLOCKS)) for _ in range(BLOCKS)]
+    measured = max(4, runs // BLOCKS)
+    calls = [*calls_behind(inputs, past, WARMUP, measured)]
+    blocks = [_readings(compile_model(), calls) for _ in range(BLOCKS)]
     operators = blocks[0][0]
     times = [typical_s([block[index] for _, block in blocks]) for index in range(len(operators))]
     return tuple(_layer(operator, time_s) for operator, time_s in zip(operators, times, strict=True) if time_s > 0)
@@ -61,7 +71,40 @@ def typical_s(blocks: Sequence[Sequence[int]]) -> float:
     return 1e-6 * max(0.0, typical_us + 1.0)
 
 
-def _readings(compiled: Any, inputs: Mapping[str, np.ndarray], runs: int) -> tuple[Sequence[Any], list[list[int]]]:
+def median_behind_s(session: OpenVinoSession, inputs: Mapping[str, np.ndarray], runs: int, past: int) -> float:
+    """As `median_call_s`, of a decoder that keeps its cache, with `past` tokens in it."""
+    warmup, taken = 2, list[float]()
+    calls = [*calls_behind(inputs, past, warmup, STEPS)]
+    with session:
+        while len(taken) < STEPS + runs:
+            seconds = []
+            for empty, given in calls:
+                if empty:
+                    session.forget()
+                seconds.append(call_s(session, given))
+            taken += seconds[warmup:]
+    return median(taken[STEPS:])
+
+
+def calls_behind(
+    inputs: Mapping[str, np.ndarray], past: int | None, warmup: int, measured: int
+) -> Iterator[tuple[bool, Mapping[str, np.ndarray]]]:
+    """The inputs of `warmup` + `measured` calls, and whether the cache is to be emptied before each.
+
+    The first call fills the cache, so that the one in the middle of the measured calls has `past` tokens behind it: each goes on
+    from the last, as while an answer is written. With `past` 0 each call begins with an empty cache.
+    """
+    if not past:
+        yield from [(past == 0, inputs)] * (warmup + measured)
+        return
+    filled = max(1, past - (warmup - 1) - measured // 2)
+    yield True, {**inputs, "input_ids": np.repeat(inputs["input_ids"][:, :1], filled, axis=1)}
+    yield from [(False, inputs)] * (warmup + measured - 1)
+
+
+def _readings(
+    compiled: Any, calls: Sequence[tuple[bool, Mapping[str, np.ndarray]]]
+) -> tuple[Sequence[Any], list[list[int]]]:
     """The runtime graph's operators, and for each its counter in microseconds after every run.
 
     The counters are read from the profiling information: to build the runtime graph after each run takes so much memory
@@ -69,7 +112,9 @@ def _readings(compiled: Any, inputs: Mapping[str, np.ndarray], runs: int) -> tup
     """
     request = compiled.create_infer_request()
     readings = []
-    for _ in range(WARMUP + runs):
+    for empty, inputs in calls:
+        if empty:
+            request.reset_state()
         request.infer(dict(inputs))
         told = request.get_profiling_info()
         readings.append([entry.real_time // timedelta(microseconds=1) for entry in told])

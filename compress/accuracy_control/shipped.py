@@ -95,7 +95,9 @@ def _profiles(engine: Engine, bench: Bench) -> dict[str, tuple[LayerTime, ...]]:
     benchmark = bench.job.recipe.benchmark
     asked = timed(engine, bench.job.workload)
     calls = {call.part: call for call in calls_of(asked, benchmark.batch_sizes[0], bench.sizes)}
-    return {name: layers_of(engine.parts[name], call.inputs, benchmark.threads) for name, call in calls.items()}
+    return {
+        name: layers_of(engine.parts[name], call.inputs, benchmark.threads, call.past) for name, call in calls.items()
+    }
 
 
 def has_dynamic_batch(original: Shipped) -> bool:

@@ -13,9 +13,11 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install edge-compress[nlp]"
 )
 
+from benchmarks.profile import profile_of  # noqa: E402
 from compress.generation.assembly import Assembly, joined  # noqa: E402
 from compress.generation.in_torch import TorchPart, specs_of  # noqa: E402
 from compress.generation.transformers_parts import CausalLM, Seq2SeqLM, causal_parts, seq2seq_parts  # noqa: E402
+from compress.profile_inputs import calls_of  # noqa: E402
 from compress.quantize.model import quantize_model  # noqa: E402
 from export.errors import UnsupportedError  # noqa: E402
 from export.model import OnnxModel  # noqa: E402
@@ -25,7 +27,8 @@ from targets.cached_attention import cached_attention, keeps_cache  # noqa: E402
 from targets.generation import Generation, GenerationSession, writing  # noqa: E402
 from targets.onnxruntime_mobile import OnnxRuntimeMobile  # noqa: E402
 from targets.openvino import OpenVino  # noqa: E402
-from targets.openvino_session import open_engine, properties  # noqa: E402
+from targets.openvino_profile import layer_times, median_behind_s  # noqa: E402
+from targets.openvino_session import OpenVinoSession, open_engine, properties  # noqa: E402
 from tests.targets.test_generation import END, PADDING, PROMPTS, WORDS, source, spread  # noqa: E402
 
 GENERATION = Generation(end=END, padding=PADDING, start=0, new_tokens=12)
@@ -252,6 +255,55 @@ def test_logits_are_given_of_the_tokens_that_are_asked_for(gpt, gpt_engine):
             found = session.run({**given, "wanted": np.zeros((3, kept), dtype=np.int64)})["logits"]
             assert found.shape == (3, kept, WORDS)
             np.testing.assert_allclose(found, every[:, -kept:], rtol=1e-3, atol=1e-3)
+
+
+class Watched:
+    """Another's infer request or compiled model; notes how many tokens the cache holds before each inference."""
+
+    def __init__(self, inner, seen):
+        self.inner, self.seen = inner, seen
+
+    def infer(self, *given, **settings):
+        lengths = {tuple(state.state.shape)[2] for state in self.inner.query_state()}
+        self.seen.append(lengths.pop())
+        assert not lengths
+        return self.inner.infer(*given, **settings)
+
+    def create_infer_request(self):
+        return Watched(self.inner.create_infer_request(), self.seen)
+
+    def output(self, name):
+        return self.inner.output(name)
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+def test_a_step_is_profiled_with_the_cache_that_is_told(gpt_engine):
+    """30 runs: 7 measured calls behind each filling, the fourth of which has the 20 tokens, that is 17 to 23 of them."""
+    reads, step = calls_of(gpt_engine, 2, {"length": 14, "tokens": 12})
+    assert (reads.past, step.past, step.words) == (0, 20, "one step after 20 tokens")
+    decoder = gpt_engine.parts["decoder"]
+    network = open_engine(decoder, {**properties(decoder.settings, 1), "PERF_COUNT": True})
+    called, counted = [], []
+    assert median_behind_s(OpenVinoSession(Watched(network, called), decoder), step.inputs, 30, step.past) > 0
+    layers = layer_times(lambda: Watched(network, counted), step.inputs, 30, step.past)
+    # Emptied, filled at once, then a token longer each time: one unmeasured call, and two with the counters.
+    assert called == [0, *range(16, 24)] * 6
+    assert counted == [0, *range(15, 24)] * 4
+    assert "ScaledDotProductAttention" in {layer.operator for layer in layers}
+    called.clear()
+    counted.clear()
+    assert median_behind_s(OpenVinoSession(Watched(network, called), decoder), reads.inputs, 7, reads.past) > 0
+    layer_times(lambda: Watched(network, counted), reads.inputs, 7, reads.past)
+    assert set(called) == set(counted) == {0}
+
+
+def test_a_worker_profiles_it_so(gpt_engine):
+    _, step = calls_of(gpt_engine, 1, {"length": 14, "tokens": 12})
+    profile = profile_of(gpt_engine.parts["decoder"], step.inputs, threads=1, runs=8, past=step.past)
+    assert profile.call_s > 0
+    assert "ScaledDotProductAttention" in {layer.operator for layer in profile.layers}
 
 
 def test_caches_of_another_layout_stay_outside(gpt, tmp_path):
