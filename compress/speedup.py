@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.latency import Protocol, measure
 from benchmarks.profile import profile_of
@@ -18,14 +18,16 @@ from benchmarks.timings import Timings
 from compress.bench_inputs import timing_pool
 from compress.engines import compile_into, quantize_into
 from compress.generation.assembly import Assembly, Shipped, main_part
+from compress.generation.in_torch import specs_of
+from compress.generation.parts import Writing
 from compress.job import Job
-from compress.measuring import timed
+from compress.measuring import PROMPT, TOKENS, timed
+from compress.profile_inputs import calls_of, calls_of_parts
 from compress.quantize import Quantize
 from compress.recipe import Recipe
 from compress.samples import calibration_of, samples_of
 from compress.stages import ModelStage, export_model, export_part, fp32_engine
-from compress.step import Arithmetic, Timed
-from compress.workload import Workload
+from compress.step import Arithmetic, Timed, TimedCall
 from export.errors import UnsupportedError
 from export.model import OnnxModel
 from targets import FP32, Engine, Scheme, Target
@@ -58,7 +60,7 @@ class Stopwatch:
         """
         target, benchmark = _timing_target(on, self.job.recipe), self.job.recipe.benchmark
         size, workload = benchmark.batch_sizes[0], self.job.workload
-        with _compiled(model, target, arithmetic, self.job, as_shipped=True) as (candidate, _):
+        with _compiled(model, target, arithmetic, self.job) as (candidate, _):
             original = fp32_engine(0, self.original, target, self.job)
             engines = {name: timed(each, workload) for name, each in (("original", original), ("candidate", candidate))}
             seconds = min(SECONDS, benchmark.seconds)
@@ -70,14 +72,31 @@ class Stopwatch:
     def time(self, model: nn.Module, on: str | None, arithmetic: Arithmetic) -> Timed:
         """What the runtime's profiler tells of `model`, at the recipe's first batch size.
 
-        Of a model that writes it is the plain forward of one token: so are all steps of an answer but the first.
+        Of a model that writes: of its parts, as they are called while an answer is written.
         """
-        target, benchmark = _timing_target(on, self.job.recipe), self.job.recipe.benchmark
-        inputs = _one_step(self._pool(benchmark.batch_sizes[0])[0], self.job.workload)
+        target, threads = _timing_target(on, self.job.recipe), self.job.recipe.benchmark.threads
+        inputs = self._pool(self.job.recipe.benchmark.batch_sizes[0])[0]
         with _compiled(model, target, arithmetic, self.job) as (engine, scheme):
-            profile = profile_of(engine, inputs, benchmark.threads)
-        tensors = {name: torch.from_numpy(array.copy()) for name, array in inputs.items()}
-        return Timed(target, benchmark.threads, tensors, profile, scheme)
+            if self.job.workload.writing is None:
+                calls = [TimedCall(model, _tensors(inputs), profile_of(engine, inputs, threads))]
+            else:
+                calls = self._calls(engine, self.job.workload.writing, model, inputs["input_ids"].shape[1])
+        return Timed(target, threads, tuple(calls), scheme)
+
+    def _calls(self, engine: Engine, writing: Writing, model: nn.Module, prompt: int) -> list[TimedCall]:
+        """What an answer to a prompt of so many tokens is made of."""
+        parts, benchmark = writing.parts(model), self.job.recipe.benchmark
+        told = benchmark.batch_sizes[0], {PROMPT: prompt, **benchmark.sizes, TOKENS: writing.timed}
+        in_torch = calls_of_parts({name: specs_of(part) for name, part in parts.items()}, writing.generation, *told)
+        return [
+            TimedCall(
+                parts[call.part].module,
+                _tensors({name: call.inputs[name] for name in parts[call.part].example_inputs}),
+                profile_of(engine.parts[there.part], there.inputs, benchmark.threads, past=there.past),
+                call.times,
+            )
+            for call, there in zip(in_torch, calls_of(engine, *told), strict=True)
+        ]
 
     def _pool(self, size: int, names: Collection[str] | None = None) -> list[dict[str, np.ndarray]]:
         """Inputs at a batch size: all of the workload's, or those of these names."""
@@ -97,28 +116,18 @@ def faster(candidate: Timings, original: Timings) -> float:
     return float(np.quantile(original.calls_s, FASTEST) / np.quantile(candidate.calls_s, FASTEST))
 
 
-def _one_step(inputs: dict[str, np.ndarray], workload: Workload) -> dict[str, np.ndarray]:
-    """With a single token of the answer, where the model writes one: of `decoder_input_ids` behind an encoder, else `input_ids`."""
-    if workload.writing is None:
-        return inputs
-    written = "decoder_input_ids" if "decoder_input_ids" in inputs else "input_ids"
-    return {**inputs, written: np.ascontiguousarray(inputs[written][:, :1])}
+def _tensors(inputs: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array.copy()) for name, array in inputs.items()}
 
 
 @contextmanager
-def _compiled(
-    model: nn.Module, target: Target, arithmetic: Arithmetic, job: Job, as_shipped: bool = False
-) -> Iterator[tuple[Engine, Scheme]]:
-    """The model on a target, in a folder that goes afterwards.
-
-    Args:
-        as_shipped: a model that writes in its parts, not its plain forward.
-    """
+def _compiled(model: nn.Module, target: Target, arithmetic: Arithmetic, job: Job) -> Iterator[tuple[Engine, Scheme]]:
+    """The model on a target, one that writes in its parts, in a folder that goes afterwards."""
     with tempfile.TemporaryDirectory(prefix="compress-") as name:
         folder = Path(name)
         for place in ("engine", "quantized"):
             (folder / place).mkdir()
-        exported = _exported(model, folder, job, as_shipped)
+        exported = _exported(model, folder, job)
         scheme = FP32 if arithmetic == "fp32" else _int8(target, main_part(exported), job.recipe)
         if scheme != FP32:
             calibration = calibration_of(job.workload, CALIBRATION)
@@ -126,9 +135,9 @@ def _compiled(
         yield compile_into(folder / "engine", exported, target, scheme), scheme
 
 
-def _exported(model: nn.Module, folder: Path, job: Job, as_shipped: bool) -> Shipped:
+def _exported(model: nn.Module, folder: Path, job: Job) -> Shipped:
     writing = job.workload.writing
-    if writing is None or not as_shipped:
+    if writing is None:
         return export_model(model, folder / "model.onnx", job)
     parts = writing.parts(model)
     return Assembly(

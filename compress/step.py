@@ -28,19 +28,34 @@ Arithmetic = Literal["fp32", "int8"]
 
 
 @dataclass(frozen=True)
+class TimedCall:
+    """A model, or a part of one that writes, as it is called.
+
+    Args:
+        module: the model, or a module made of its modules.
+        inputs: what it was timed on: named tensors at the recipe's first batch size.
+        profile: where the time of one call goes.
+        times: how often the call is made: once, or in a whole answer.
+    """
+
+    module: nn.Module
+    inputs: Mapping[str, Tensor]
+    profile: Profile
+    times: int = 1
+
+
+@dataclass(frozen=True)
 class Timed:
     """A model as a runtime runs it.
 
     Args:
-        inputs: what it was timed on: named tensors at the recipe's first batch size.
-        profile: where the time of one call goes.
+        calls: the one call, or those that make an answer.
         scheme: in which it was timed.
     """
 
     target: Target
     threads: int
-    inputs: Mapping[str, Tensor]
-    profile: Profile
+    calls: tuple[TimedCall, ...]
     scheme: Scheme = FP32
 
 

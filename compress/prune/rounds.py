@@ -124,7 +124,7 @@ class Rounds:
             return channels_goal(asked, self._removable, self._gone)
         timed = context.speedup.time(self._model, asked.on, asked.arithmetic)
         table = LatencyTable(timed.target, timed.threads, context.track, timed.scheme)
-        latency = LatencyModel(self._model, timed.inputs, timed.profile, table)
+        latency = LatencyModel(self._model, timed.calls, table)
         so_far = 1.0
         is_original = number == 1 and self._macs == measure_size(context.teacher, self._inputs).macs
         if not is_original or asked.arithmetic != "fp32":

@@ -9,6 +9,7 @@ from compress.prune.choose.latency_table import LatencyTable, Operator, cache_fo
 from compress.prune.choose.search import rank
 from compress.prune.follow import follow
 from compress.prune.products import Window, products
+from compress.step import TimedCall
 from targets import LayerTime, Profile
 from targets.onnxruntime_mobile import OnnxRuntimeMobile
 from targets.openvino import OpenVino
@@ -106,7 +107,7 @@ def test_a_latency_is_the_sum_of_its_products_and_of_what_is_left_of_the_rest():
     model, inputs = models.made(models.Vgg), models.images()
     families, _ = rank(model, follow(model, inputs), lambda groups: np.arange(len(groups)), lambda _: 0.75, 1)
     profile = Profile((LayerTime("all", "Conv", "fp32", 4e-6), LayerTime("other", "Relu", "fp32", 1e-6)), 7e-6)
-    cost = LatencyModel(model, inputs, profile, HandMade()).cost(families, ())
+    cost = LatencyModel(model, [TimedCall(model, inputs, profile)], HandMade()).cost(families, ())
     assert cost(np.zeros((1, 3), int), NONE) == pytest.approx(7e-6)
     counts = np.array([[2, 4, 8]])
     by_hand = 1e-9 * (3 * 6 + 6 * 4 + 4 * 16 * 8 + 8 * 5)
@@ -119,9 +120,8 @@ def test_a_latency_is_the_sum_of_its_products_and_of_what_is_left_of_the_rest():
 def test_a_table_that_exceeds_the_profile_is_scaled_to_it():
     model, inputs = models.made(models.Vgg), models.images()
     families, _ = rank(model, follow(model, inputs), lambda groups: np.arange(len(groups)), lambda _: 0.75, 1)
-    cost = LatencyModel(model, inputs, Profile((LayerTime("all", "Conv", "fp32", 1e-6),), 1.5e-6), HandMade()).cost(
-        families, ()
-    )
+    calls = [TimedCall(model, inputs, Profile((LayerTime("all", "Conv", "fp32", 1e-6),), 1.5e-6))]
+    cost = LatencyModel(model, calls, HandMade()).cost(families, ())
     assert cost(np.zeros((1, 3), int), NONE) == pytest.approx(1.5e-6)
     left = (3 * 6 + 6 * 4 + 4 * 16 * 8 + 8 * 5) / (3 * 8 + 8 * 8 + 8 * 16 * 16 + 16 * 5)
     assert cost(np.array([[2, 4, 8]]), NONE) == pytest.approx(1e-6 * left + 0.5e-6)

@@ -10,7 +10,7 @@ from torch import nn
 
 from benchmarks.metrics import Accuracy
 from compress.prune import Prune
-from compress.step import StepContext, Timed
+from compress.step import StepContext, Timed, TimedCall
 from compress.workload import TensorBatches, Workload
 from export.calling import call
 from export.errors import InputError, UnsupportedError
@@ -98,7 +98,7 @@ class FakeSpeedup:
     def time(self, model, on, arithmetic):
         layers = (LayerTime("all", "Conv", arithmetic, 1e-3),)
         scheme = next(each for each in self.target.schemes() if each.name == arithmetic)
-        return Timed(self.target, 1, models.images(), Profile(layers, 1.1e-3), scheme)
+        return Timed(self.target, 1, (TimedCall(model, models.images(), Profile(layers, 1.1e-3)),), scheme)
 
 
 @pytest.fixture

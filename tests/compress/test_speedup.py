@@ -53,7 +53,9 @@ def test_a_model_is_timed_beside_the_original_and_other_targets_are_refused(tmp_
         assert stopwatch.time(workload.model, None, "int8").scheme.name == "int8"
         timed = stopwatch.time(workload.model, None, "fp32")
         assert (timed.target.name, timed.threads) == ("onnxruntime_mobile", 1)
-        assert timed.inputs["image"].shape == (1, 1, 12, 12) and timed.profile.call_s > 0
+        [call] = timed.calls
+        assert call.inputs["image"].shape == (1, 1, 12, 12) and call.profile.call_s > 0
+        assert call.module is workload.model and call.times == 1
         with pytest.raises(
             UnsupportedError, match=r"cannot measure a speed-up on openvino here; runs here: onnxruntime_mobile"
         ):
@@ -64,7 +66,7 @@ def test_a_model_is_timed_beside_the_original_and_other_targets_are_refused(tmp_
 
 
 def test_a_model_that_writes_is_timed_by_whole_answers(tmp_path: Path) -> None:
-    """Beside the original, in parts like it; its layers at one token."""
+    """Beside the original, in parts like it; its layers as they are called in an answer of six tokens."""
     pytest.importorskip("transformers", reason="transformers is not installed: pip install edge-compress[nlp]")
     recipe = load_recipe(write_writer(tmp_path, "gpt", "onnxruntime_mobile", "int8-dynamic"))
     workload = load_workload(recipe)
@@ -75,4 +77,8 @@ def test_a_model_that_writes_is_timed_by_whole_answers(tmp_path: Path) -> None:
         # The same model on both sides: the plain forward, a single call, would come out several times as fast as an answer.
         assert 0.6 < stopwatch.measure(workload.model, None, "fp32") < 1.6
         assert 0.2 < stopwatch.measure(workload.model, None, "int8") < 4
-        assert stopwatch.time(workload.model, None, "fp32").inputs["input_ids"].shape == (1, 1)
+        reads, step = stopwatch.time(workload.model, None, "fp32").calls
+        assert (reads.times, step.times) == (1, 5)
+        assert (reads.inputs["input_ids"].shape, step.inputs["input_ids"].shape) == ((1, 12), (1, 1))
+        assert step.inputs["past_key.0"].shape == (1, 4, 15, 8)  # heads, prompt and half of the answer, width
+        assert min(reads.profile.call_s, step.profile.call_s) > 0

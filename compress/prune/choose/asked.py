@@ -72,7 +72,7 @@ def speedup_goal(asked: Asked, latency: LatencyModel, speedup: Speedup, so_far: 
     so_far: how many times faster than the original the model is now.
     is_last: measure candidates; else the prediction is believed.
     """
-    reference = latency.call_s * so_far
+    reference = latency.whole_s * so_far
     return Goal(
         asked.name,
         asked.value,

@@ -1,18 +1,23 @@
-"""How long a model will take with other widths: its layers' times from the table, and what is left of the rest."""
+"""How long a model will take with other widths: its layers' times from the table, and what is left of the rest.
+
+Of a model that writes it is the time of a whole answer: each kind of call as often as an answer makes it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from compress.prune.choose.cost import Cost, Counts, Floats, Layout, Skips
 from compress.prune.choose.latency_table import LatencyTable, Operator
 from compress.prune.choose.select import Family
+from compress.prune.plan import named_tensors
 from compress.prune.products import Product, one_name, products
+from compress.step import TimedCall
 from targets import Profile
 
 GRID = 8
@@ -25,34 +30,52 @@ class LatencyModel:
 
     Args:
         model: as it is now.
-        inputs: as they are timed: batch and sizes.
-        profile: of the model on the runtime.
+        calls: it, or its parts, as they are timed.
     """
 
     model: nn.Module
-    inputs: Mapping[str, Tensor]
-    profile: Profile
+    calls: Sequence[TimedCall]
     table: LatencyTable
 
     @property
-    def call_s(self) -> float:
-        """Of the model as it is."""
-        return self.profile.call_s
+    def whole_s(self) -> float:
+        """All calls of the model as it is."""
+        return sum(call.times * call.profile.call_s for call in self.calls)
 
     def cost(self, families: Sequence[Family], blocks: Sequence[str]) -> Cost:
-        """Seconds of one call. Exact for the model as it is, by construction."""
-        found = [each for each in products(self.model, self.inputs) if each.weight is not None]
+        """Seconds of all calls together. Exact for the model as it is, by construction."""
         layout = Layout.of(self.model, families, blocks)
-        names = one_name(self.model)
-        columns = np.array(
-            [[layout.column(names.get(each.weight or "", ""), dim) for dim in each.axes] for each in found], np.int64
-        ).reshape(len(found), 2)
         reachable = _reachable(layout, families)
+        found = [named_as_in(self.model, call.module, products(call.module, call.inputs)) for call in self.calls]
+        costs = [
+            self._of_call(call, _own(call, some, zip(self.calls, found, strict=True)), layout, reachable)
+            for call, some in zip(self.calls, found, strict=True)
+        ]
+        return _Calls(costs, np.array([call.times for call in self.calls], float))
+
+    def _of_call(
+        self, call: TimedCall, found: Sequence[Product], layout: Layout, reachable: Sequence[Sequence[float]]
+    ) -> Cost:
+        columns = np.array(
+            [[layout.column(each.weight or "", dim) for dim in each.axes] for each in found], np.int64
+        ).reshape(len(found), 2)
         grids = [_grid(each, [reachable[column] for column in pair]) for each, pair in zip(found, columns, strict=True)]
         points = [_points(each, *grid) for each, grid in zip(found, grids, strict=True)]
         seconds = self.table.seconds(operator for rows in points for row in rows for operator in row)
         times = [np.array([[seconds[operator] for operator in row] for row in rows]) for rows in points]
-        return _Latency.of(self.profile, layout, found, columns, grids, times)
+        return _Latency.of(call.profile, layout, found, columns, grids, times)
+
+
+@dataclass(frozen=True)
+class _Calls:
+    """Costs of calls, each as often as it is made."""
+
+    costs: Sequence[Cost]
+    times: Floats
+
+    def __call__(self, counts: Counts, skipped: Skips) -> Floats:
+        total: Floats = self.times @ np.array([cost(counts, skipped) for cost in self.costs])
+        return total
 
 
 @dataclass(frozen=True)
@@ -143,6 +166,42 @@ class _Latency:
             + self.times[place, c, d] * u * v
         )
         return mixed
+
+
+def named_as_in(model: nn.Module, module: nn.Module, found: Iterable[Product]) -> list[Product]:
+    """Products of a module by the names that its weights and modules have in the model that it is made of.
+
+    What multiplies by no weight is left out; what the model does not have keeps its name.
+    """
+    first, tensors = one_name(model), named_tensors(model)
+    weights = {id(tensor): first[name] for name, tensor in tensors.items()}
+    paths = {id(each): path for path, each in reversed([*model.named_modules()])}
+    mine, modules = named_tensors(module), dict(module.named_modules())
+    return [
+        replace(
+            each,
+            weight=weights.get(id(mine[each.weight]), each.weight),
+            module=paths.get(id(modules[each.module]), each.module),
+        )
+        for each in found
+        if each.weight is not None
+    ]
+
+
+def _own(
+    call: TimedCall, found: Sequence[Product], all_calls: Iterable[tuple[TimedCall, Sequence[Product]]]
+) -> list[Product]:
+    """The products of a call whose weights no other module multiplies by in calls that are made more often.
+
+    An encoder's module may go through a step of the decoder to fill its cache, which is not exported.
+    """
+    elsewhere = {
+        each.weight
+        for other, some in all_calls
+        if other.module is not call.module and other.times > call.times
+        for each in some
+    }
+    return [each for each in found if each.weight not in elsewhere]
 
 
 def _reachable(layout: Layout, families: Sequence[Family]) -> list[list[float]]:
