@@ -283,7 +283,8 @@ def interface(path: Path) -> Interface:
         told = f"{len(states)} states, from {states[0]} on" if states[1:] else f"1 state, {states[0]}"
         raise UnsupportedError(
             f"{path.name}: keeps a cache inside the runtime ({told}), which every call would make longer; "
-            "bench the bundle of its run: compress pack RUN --target openvino, then compress bench BUNDLE"
+            "bench the bundle of its run (compress pack RUN --target openvino, then compress bench BUNDLE), or time its artifact: "
+            "python -m benchmarks.studies.tokens RUN/artifacts/openvino/SCHEME"
         )
     return tuple(map(_spec, network.inputs)), tuple(map(_spec, network.outputs))
 

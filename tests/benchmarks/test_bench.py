@@ -120,7 +120,8 @@ def test_a_decoder_with_its_cache_inside_the_runtime_is_refused(tmp_path: Path) 
     with pytest.raises(
         UnsupportedError,
         match=r"model\.xml: keeps a cache inside the runtime \(1 state, past_key\.0\), which every call would make longer; "
-        r"bench the bundle of its run: compress pack RUN --target openvino, then compress bench BUNDLE",
+        r"bench the bundle of its run \(compress pack RUN --target openvino, then compress bench BUNDLE\), or time its artifact: "
+        r"python -m benchmarks\.studies\.tokens RUN/artifacts/openvino/SCHEME",
     ):
         engine_of(engine.path)
     assert {spec.name for spec in engine.inputs} == {"input_ids", "beam_idx"}
