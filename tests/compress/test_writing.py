@@ -19,11 +19,15 @@ from compress.generation.transformers_parts import causal_parts
 from compress.pack import pack
 from export.errors import InputError
 from targets.generation import writing
+from targets.tensorrt import TensorRt
 from tests.compress.test_explain import ROOFLINE
 from tests.compress.tiny_writers import PRUNE, write_writer
 
 QUICK = ["benchmark.throughput=false", "benchmark.processes=1"]
 LENGTHS = ["benchmark.sizes={length: 8}", "benchmark.lengths=[5]"]
+TENSORRT = TensorRt(provider="tensorrt-rtx")
+NO_GPU = TENSORRT.cannot_run()
+ONLY_BUILT = ', tensorrt: {provider: tensorrt-rtx, compute_capabilities: ["8.9"]}'
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +41,13 @@ def gpt(tmp_path_factory):
 def bart(tmp_path_factory):
     pytest.importorskip("openvino", reason="openvino is not installed: pip install edge-compress[openvino]")
     folder = tmp_path_factory.mktemp("bart")
-    recipe = write_writer(folder, "bart", "onnxruntime_mobile, openvino", "int8")
+    built = ONLY_BUILT if NO_GPU and not TENSORRT.unavailable() else ""
+    recipe = write_writer(folder, "bart", f"onnxruntime_mobile, openvino{built}", "int8")
     return folder / "run", compress.run(recipe, folder / "run", QUICK)
 
 
 def rows_of(report, role):
-    return [row for row in report.rows if row.role == role and row.target != "torch"]
+    return [row for row in report.rows if row.role == role and row.target not in ("torch", "tensorrt")]
 
 
 def test_a_decoder_is_scored_by_perplexity_through_its_own_cache(gpt):
@@ -100,7 +105,7 @@ def test_every_fp32_engine_writes_what_torch_writes(gpt, bart):
         (gpt[0], {"input_ids": np.array([[3, 5, 8, 10, 13], [7, 8, 12, 13, 17]])}),
         (bart[0], {"input_ids": np.array([[5, 9, 14]]), "attention_mask": np.ones((1, 3), dtype=np.int64)}),
     ):
-        engines = [read_engine(folder) for folder in sorted((run / "stages").glob("0-original-on-*"))]
+        engines = [read_engine(folder) for folder in sorted((run / "stages").glob("0-original-on-o*"))]
         answers = []
         for engine in engines:
             with Worker(writing(engine, beams=1, stops=False)) as worker:
@@ -153,6 +158,25 @@ def test_what_ships_is_packed_and_answers_as_in_the_run(gpt, bart, tmp_path, cap
         assert runner(["predict", asked, str(bundle.path)]) == 0
         answer = capsys.readouterr().out.split()
         assert answer == ["6", "10", "15"] if asked == "5 9 14" else len(answer) == 6
+
+
+@pytest.mark.skipif(bool(TENSORRT.unavailable()), reason=str(TENSORRT.unavailable()))
+@pytest.mark.skipif(NO_GPU is None, reason="there is a GPU here: the engines would run")
+def test_tensorrt_builds_all_parts_says_that_they_were_not_run_and_packs_them(bart, tmp_path):
+    run, report = bart
+    rows = [row for row in report.rows if row.target == "tensorrt"]
+    assert [(row.role, row.scheme) for row in rows][:2] == [("reference", "fp32"), ("tried", "int8")]
+    for row in rows:
+        assert row.status == "compiled", row.reason
+        assert row.size_bytes > 0 and row.latency == () and row.validation is None
+        assert NO_GPU in row.reason
+    assert {(each.target, each.decision) for each in report.verdicts} >= {("tensorrt", "not run here")}
+    assert "compiled, not run here" in (run / "report.md").read_text()
+    parts = {"encoder", "decoder"}
+    assert set(read_engine(run / "artifacts" / "tensorrt" / "int8").parts) == parts
+    bundle = pack(run, "tensorrt", tmp_path / "x.compress", anyway=True).bundle.manifest
+    assert {f"model/{part}/{file}" for part in parts for file in ("model.engine", "model.onnx")} <= set(bundle.files)
+    assert bundle.golden.answered_by.startswith("ONNX Runtime, from the ONNX model")
 
 
 def test_where_the_time_of_an_answer_goes_is_told_by_part(gpt, bart, monkeypatch):
