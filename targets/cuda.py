@@ -145,6 +145,11 @@ class Graph:
         self._driver.cuGraphExecDestroy(self._executable)
 
 
+def _room(asked: int, had: int) -> int:
+    """Bytes to allocate: what is asked for at first, then half as much again as there was, for a decoder's cache grows at every token."""
+    return max(asked, had + had // 2, 1)
+
+
 class Buffer:
     """Device memory that grows when more is asked for."""
 
@@ -156,12 +161,11 @@ class Buffer:
     def of(self, size_bytes: int) -> int:
         """The address of at least so many bytes; what was in them is lost when the buffer grows."""
         if size_bytes > self._size_bytes or not self._address.value:
+            room = _room(size_bytes, self._size_bytes)
             self.close()
-            _check(
-                self._driver.cuMemAlloc_v2(ctypes.byref(self._address), ctypes.c_size_t(max(size_bytes, 1))),
-                "cuMemAlloc",
-            )
-            self._size_bytes = size_bytes
+            code = self._driver.cuMemAlloc_v2(ctypes.byref(self._address), ctypes.c_size_t(room))
+            _check(code, "cuMemAlloc")
+            self._size_bytes = room
         return self._address.value
 
     def close(self) -> None:
@@ -182,10 +186,11 @@ class PinnedBuffer:
         """An array in this memory; arrays of earlier calls are lost when the buffer grows."""
         size_bytes = max(1, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize)
         if size_bytes > self._size_bytes:
+            room = _room(size_bytes, self._size_bytes)
             self.close()
-            code = self._driver.cuMemHostAlloc(ctypes.byref(self._address), ctypes.c_size_t(size_bytes), 0)
+            code = self._driver.cuMemHostAlloc(ctypes.byref(self._address), ctypes.c_size_t(room), 0)
             _check(code, "cuMemHostAlloc")
-            self._size_bytes = size_bytes
+            self._size_bytes = room
         memory = (ctypes.c_byte * size_bytes).from_address(self._address.value or 0)
         return np.ndarray(shape, dtype, memoryview(memory).cast("B"))
 

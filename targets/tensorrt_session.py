@@ -57,7 +57,7 @@ class TensorRtSession:
         self._kernels_file = kernels
         self._kernels: Any = None
         self._records = trt.__name__ != AHEAD_OF_TIME
-        self.cuda_graph = "none yet" if self._records else "by TensorRT-RTX"
+        self.cuda_graph = "none yet" if self._records else "none: the cache grows" if self._grows else "by TensorRT-RTX"
         self._context = deserialised.create_execution_context() if self._records else self._specialising(trt)
         if self._context is None:
             self._stream.close()
@@ -154,14 +154,21 @@ class TensorRtSession:
     def _address(self, spec: TensorSpec) -> int:
         return self._device[spec.name].of(self._host[spec.name].nbytes)
 
+    @property
+    def _grows(self) -> bool:
+        """Whether an input may be empty: a decoder's cache, which is longer at every call."""
+        return any(0 in smallest for smallest, _, _ in self._profile.values())
+
     def _specialising(self, trt: Any) -> Any:
         """A context of TensorRT-RTX: kernels for the very shapes before the first answer, then a graph of them.
 
-        Left to itself it answers with general kernels until the special ones are compiled, some hundred calls later.
+        Left to itself it answers with general kernels until the special ones are compiled, some hundred calls later. Where a
+        cache grows no shape comes twice, and compiling for each would be all that it does: there general kernels are the right ones.
         """
-        config = self._engine.create_runtime_config()
-        config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        config, strategy = self._engine.create_runtime_config(), trt.DynamicShapesKernelSpecializationStrategy
+        graphs = trt.CudaGraphStrategy
+        config.cuda_graph_strategy = graphs.DISABLED if self._grows else graphs.WHOLE_GRAPH_CAPTURE
+        config.dynamic_shapes_kernel_specialization_strategy = strategy.NONE if self._grows else strategy.EAGER
         if self._kernels_file:
             self._kernels = config.create_runtime_cache()
             if compiled := read_cached(self._kernels_file):

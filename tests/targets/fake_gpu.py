@@ -74,8 +74,8 @@ class FakeTensorRt:
     MemoryPoolType = SimpleNamespace(WORKSPACE="workspace")
     ProfilingVerbosity = SimpleNamespace(DETAILED="detailed")
     LayerInformationFormat = SimpleNamespace(JSON="json")
-    CudaGraphStrategy = SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole graph")
-    DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER="eager")
+    CudaGraphStrategy = SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole graph", DISABLED="no graph")
+    DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER="eager", NONE="general")
 
     def __init__(self, driver: Any, name: str = "tensorrt", version: str = "10.9.0") -> None:
         self.__name__, self.__version__ = name, version
@@ -147,7 +147,8 @@ class FakeEngine:
 
     def create_execution_context(self, runtime_config: Any = None) -> FakeContext:
         if runtime_config is not None:
-            self.trt.log.append(f"{runtime_config.cuda_graph_strategy}, {runtime_config.kernels.content!r}")
+            kernels = runtime_config.dynamic_shapes_kernel_specialization_strategy
+            self.trt.log.append(f"{runtime_config.cuda_graph_strategy}, {kernels}, {runtime_config.kernels.content!r}")
         return FakeContext(self.trt)
 
     def create_runtime_config(self) -> Any:

@@ -204,7 +204,7 @@ def test_sessions_of_one_engine_answer_from_threads_of_their_own(driver: Any, tm
 
 def test_tensorrt_rtx_records_by_itself_and_keeps_its_kernels(driver: Any, tmp_path: Path) -> None:
     trt, kernels = FakeTensorRt(driver, "tensorrt_rtx", "1.7.1"), tmp_path / "cache" / "kernels"
-    for expected in ("whole graph, b''", "whole graph, b'compiled kernels'"):
+    for expected in ("whole graph, eager, b''", "whole graph, eager, b'compiled kernels'"):
         with opened(trt, tmp_path, kernels) as session:
             for first in range(3):
                 check(session, 2, first)
@@ -212,6 +212,27 @@ def test_tensorrt_rtx_records_by_itself_and_keeps_its_kernels(driver: Any, tmp_p
         assert trt.log.pop() == expected
     assert "cuStreamBeginCapture_v2" not in calls(driver)
     assert kernels.read_bytes() == b"compiled kernels"
+
+
+def test_a_cache_that_grows_gets_general_kernels_and_no_graph_of_tensorrt_rtx(driver: Any, tmp_path: Path) -> None:
+    trt = FakeTensorRt(driver, "tensorrt_rtx", "1.7.1")
+    profile = {"x": [[0, 3], [4, 3], [8, 3]]}
+    with opened(trt, tmp_path, tmp_path / "kernels", {"profile": profile}) as session:
+        check(session, 2)
+        assert session.cuda_graph == "none: the cache grows"
+    assert trt.log.pop() == "no graph, general, b''"
+
+
+def test_memory_of_what_grows_by_a_little_is_allocated_now_and_then(driver: Any, tmp_path: Path) -> None:
+    """Room for 1, 2, 3, 4.5, 6.75, 10.1, 15.1, 22.6, 33.8, 50.8 rows: 10 allocations of each tensor, not 40."""
+    trt = FakeTensorRt(driver)
+    trt.largest_batch = 40
+    with opened(trt, tmp_path) as session:
+        for batch in range(1, 41):
+            check(session, batch)
+        made = calls(driver)
+    assert made.count("cuMemHostAlloc") == 2 * 10
+    assert made.count("cuMemAlloc_v2") == 2 * 10 + 40  # the fake TensorRT's own, one at each new shape
 
 
 def test_layers_are_timed_without_a_graph(driver: Any, tmp_path: Path) -> None:
