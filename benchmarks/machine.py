@@ -39,6 +39,11 @@ def machine(root: Path = ROOT) -> dict[str, Any]:
     return fingerprint(root) | {STATE: state(root)}
 
 
+def usable_cores() -> int:
+    """Cores that this process may run on: fewer than the machine has where it is confined to some."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def fingerprint(root: Path = ROOT) -> dict[str, Any]:
     """What must be equal for two latencies to be compared. Holds no host or user name.
 
@@ -47,7 +52,7 @@ def fingerprint(root: Path = ROOT) -> dict[str, Any]:
     Args:
         root: where /proc, /sys and /etc are looked for.
     """
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    usable = usable_cores()
     found = {
         "cpu": cpu_model(root),
         "board": _text(root / "proc/device-tree/model").strip("\0\n ") or None,

@@ -13,6 +13,7 @@ import numpy as np
 from benchmarks.accuracy import AccuracyRun, score, statistics_of
 from benchmarks.answers import Answers, answers_of
 from benchmarks.latency import Measured, Pool, Protocol, measure
+from benchmarks.machine import usable_cores
 from benchmarks.measurements import Latency, Throughput
 from benchmarks.profile import layers_of
 from benchmarks.report import Score
@@ -138,10 +139,9 @@ class Bench:
     def throughput(self, fp32: Engine, other: Engine) -> tuple[Throughput, Throughput]:
         """Requests under way at once on all cores, of the original in FP32 and of another engine beside it."""
         [(size, pool), *_] = self.pools.items()
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         protocol = self._protocol()
         protocol = Protocol(
-            cores,
+            usable_cores(),
             THROUGHPUT_SHARE * protocol.seconds,
             protocol.processes,
             protocol.half_width,

@@ -13,11 +13,12 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from export.bundle.manifest import Runtime
-from export.errors import InputError, UnsupportedError
+from export.errors import UnsupportedError
 from export.model import OnnxModel, TensorSpec
-from targets.base import FP32, Engine, Interface, Needs, Profile, Scheme, axis_name, median_call_s, on_request
+from targets.base import FP32, Engine, Needs, Profile, Scheme, median_call_s, on_request
 from targets.graph import has_attention
 from targets.isa import instruction_sets
+from targets.openvino_interface import partial_extent, with_known
 from targets.openvino_profile import layer_times, median_behind_s, operators_by_precision
 from targets.openvino_session import OpenVinoSession, first_line, missing_device, open_engine, properties
 
@@ -147,7 +148,7 @@ class OpenVino:
                 keep_cache_inside(network, model)
             elif self.shapes:
                 network.reshape(
-                    {spec.name: openvino.PartialShape([_extent(axis) for axis in spec.shape]) for spec in inputs}
+                    {spec.name: openvino.PartialShape([partial_extent(axis) for axis in spec.shape]) for spec in inputs}
                 )
             compiled = core.compile_model(
                 network, checked["device"], properties({**checked, "cache": False}, threads=1)
@@ -163,7 +164,7 @@ class OpenVino:
             files=(out / "model.xml", out / "model.bin"),
             inputs=inputs,
             outputs=tuple(
-                _with_known(spec, network.output(spec.name))
+                with_known(spec, network.output(spec.name))
                 for spec in model.outputs
                 if not (inside and spec.name.startswith(PRESENT))
             ),
@@ -259,63 +260,6 @@ _SMALLER = (
     Scheme("int8-weights", "int8", "nncf", mode="weights", why="only what is stored shrinks: a quarter"),
     Scheme("int4-weights", "int4", "nncf", mode="weights", weight_bits=4, why="only what is stored shrinks: an eighth"),
 )
-
-
-def interface(path: Path) -> Interface:
-    """Inputs and outputs of a model.xml that is called by itself; it does not keep the names of dynamic axes.
-
-    Raises:
-        InputError: if OpenVINO cannot read the file.
-        UnsupportedError: if an input has no fixed number of axes, or calls would not be alike, for it keeps a cache.
-    """
-    import openvino
-
-    from targets.openvino_decoder import growing_states
-
-    try:
-        network = openvino.Core().read_model(path)
-    except RuntimeError as error:
-        raise InputError(f"{path.name}: OpenVINO cannot read it: {first_line(error)}") from error
-    for port in network.inputs:
-        if port.get_partial_shape().rank.is_dynamic:
-            raise UnsupportedError(f"{path.name}: input '{port.get_any_name()}' has no fixed number of axes")
-    if states := growing_states(network):
-        told = f"{len(states)} states, from {states[0]} on" if states[1:] else f"1 state, {states[0]}"
-        raise UnsupportedError(
-            f"{path.name}: keeps a cache inside the runtime ({told}), which every call would make longer; "
-            "bench the bundle of its run (compress pack RUN --target openvino, then compress bench BUNDLE), or time its artifact: "
-            "python -m benchmarks.studies.tokens RUN/artifacts/openvino/SCHEME"
-        )
-    return tuple(map(_spec, network.inputs)), tuple(map(_spec, network.outputs))
-
-
-def _spec(port: Any) -> TensorSpec:
-    name, shape, kind = port.get_any_name(), port.get_partial_shape(), port.get_element_type().get_type_name()
-    axes = () if shape.rank.is_dynamic else tuple(shape)
-    return TensorSpec(
-        name,
-        _DTYPES.get(kind, kind),
-        tuple(axis_name(name, place) if axis.is_dynamic else axis.get_length() for place, axis in enumerate(axes)),
-    )
-
-
-_DTYPES = {"f16": "float16", "f32": "float32", "f64": "float64", "boolean": "bool"} | {
-    f"{kind[0]}{bits}": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)
-}
-
-
-def _extent(axis: int | str) -> int:
-    """As OpenVINO takes it."""
-    return -1 if isinstance(axis, str) else axis
-
-
-def _with_known(spec: TensorSpec, port: Any) -> TensorSpec:
-    """An output with the extents that the network knows once its inputs are fixed."""
-    known = port.get_partial_shape()
-    if known.rank.is_dynamic:
-        return spec
-    pairs = zip(spec.shape, known, strict=True)
-    return replace(spec, shape=tuple(name if axis.is_dynamic else axis.get_length() for name, axis in pairs))
 
 
 def _reason(error: RuntimeError, model: OnnxModel) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.accuracy import statistics_of
+from benchmarks.machine import usable_cores
 from benchmarks.metrics import Accuracy
 from compress.quantize.model import quantize_model
 from export.errors import EnvironmentFailure, InputError, UnsupportedError
@@ -149,7 +149,7 @@ def test_the_cache_is_the_users_unless_another_is_named(monkeypatch: pytest.Monk
 
 def test_hints_reach_the_runtime(tmp_path: Path) -> None:
     model = networks.convolutional(tmp_path / "model.onnx")
-    two = min(2, os.cpu_count() or 1)
+    two = min(2, usable_cores())
     for target, streams in ((OpenVino(), 1), (OpenVino(streams=2), two), (OpenVino(hint="throughput", streams=1), 1)):
         engine = target.compile(model, FP32, tmp_path)
         compiled = open_engine(engine, properties(engine.settings, threads=4))
