@@ -131,19 +131,22 @@ def test_a_table_like_no_weight_is_not_tied(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("inputs", "blocks"), [(64, 2), (96, 3), (48, 3), (40, 1)])
 def test_blocks_of_openvino_fit_the_widths_that_pruning_left(inputs: int, blocks: int, tmp_path: Path) -> None:
-    """48 = 3 x 16 has blocks of 16; 40 has none that OpenVINO reads, and 8 bits."""
+    """48 = 3 x 16 has blocks of 16; 40 has none that OpenVINO reads, and 8 bits. The bias is added once."""
     random = np.random.default_rng(0)
-    weight = random.normal(size=(inputs, 48)).astype(np.float32)
+    weight, bias = (random.normal(size=shape).astype(np.float32) for shape in ((inputs, 48), 48))
+    bias *= 30
     x = random.normal(size=(3, inputs)).astype(np.float32)
-    node = helper.make_node("MatMul", ["x", "w"], ["h"], name="product")
+    node = helper.make_node("Gemm", ["x", "w", "b"], ["h"], name="product")
     out = helper.make_node("MatMul", ["h", "v"], ["y"], name="last")  # NNCF leaves the last product in 8 bits
     last = random.normal(size=(48, 4)).astype(np.float32)
-    model = model_of([node, out], {"x": (TensorProto.FLOAT, ["rows", inputs])}, ["y"], {"w": weight, "v": last})
+    model = model_of(
+        [node, out], {"x": (TensorProto.FLOAT, ["rows", inputs])}, ["y"], {"w": weight, "b": bias, "v": last}
+    )
     compressed = weights_with_nncf(model, Scheme("int4-weights", "int4", "nncf", mode="weights", weight_bits=4))
     [scale] = [each for each in compressed.graph.initializer if each.name == "w_scale"]
     assert np.prod(scale.dims) == 48 * blocks
     onnx.save(compressed, tmp_path / "q.onnx")
     with OpenVino().load(OpenVino().compile(OnnxModel.read(tmp_path / "q.onnx"), FP32, tmp_path), 1) as session:
         [found] = session.run({"x": x}).values()
-    expected = x @ weight @ last
+    expected = (x @ weight + bias) @ last
     assert np.abs(found - expected).mean() < 0.15 * np.abs(expected).mean()
