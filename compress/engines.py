@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,7 @@ def quantized(
         return model
     key = {
         **surroundings(),
+        "code": code_of("compress.quantize"),
         "model": digest_of_files(model),
         "scheme": asdict(scheme),
         "calibration": calibration_key if scheme.needs_calibration else "",
@@ -80,6 +84,7 @@ def compiled(directory: RunDirectory, place: str, model: Shipped, target: Target
     key = {
         **surroundings(),
         **of_other(REGISTRY, target.name),
+        "code": code_of("targets"),
         "model": digest_of_files(model),
         "target": target.name,
         "fields": fields_of(target),
@@ -135,6 +140,20 @@ def surroundings() -> dict[str, Any]:
         "versions": library_versions(),
         "instruction_sets": fingerprint()["instruction_sets"],
     }
+
+
+@cache
+def code_of(package: str) -> str:
+    """sha256 over a package's source: what it makes is made again when its code changes, not only with the next version.
+
+    For parts that take seconds to make. A training is kept.
+    """
+    found = find_spec(package)
+    assert found is not None and found.submodule_search_locations
+    folder, digest = Path(found.submodule_search_locations[0]), hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        digest.update(f"{file.relative_to(folder).as_posix()} {sha256_of(file)}\n".encode())
+    return digest.hexdigest()
 
 
 def of_other(registry: Registry, name: str) -> dict[str, str]:
