@@ -14,6 +14,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from export.clean import write_clean
 from export.errors import UnsupportedError
@@ -49,7 +50,13 @@ def to_onnx(
         QualityError: if a weight is NaN or Inf.
     """
     traced = trace(model, example_inputs, dynamic_axes, output_names)
-    proto = _convert(traced.program, list(example_inputs), list(output_names), opset)
+    try:
+        proto = _convert(traced.program, list(example_inputs), list(output_names), opset)
+    except _LayoutError:
+        # What failed has been at the program.
+        traced = trace(model, example_inputs, dynamic_axes, output_names)
+        with sdpa_kernel(SDPBackend.MATH):
+            proto = _convert(traced.program, list(example_inputs), list(output_names), opset)
     for value in (*proto.graph.input, *proto.graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
@@ -92,6 +99,14 @@ def save_reference(
     return traced.inputs, traced.outputs
 
 
+class _LayoutError(UnsupportedError):
+    """A view in the program does not fit what it views.
+
+    A program's views fit what the fused attention of CPUs leaves in memory; beside a bias (T5) the exporter takes it apart into
+    steps that leave another order. Taken apart as plain products (SDPBackend.MATH) all fits, at a few nodes more.
+    """
+
+
 def _convert(program: ExportedProgram, inputs: list[str], outputs: list[str], opset: int) -> onnx.ModelProto:
     try:
         with quiet(), kept_whole():
@@ -105,18 +120,25 @@ def _convert(program: ExportedProgram, inputs: list[str], outputs: list[str], op
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
-        raise UnsupportedError(_explain(error, program)) from error
+        refusal = _LayoutError if "Cannot view a tensor" in _innermost(error) else UnsupportedError
+        raise refusal(_explain(error, program)) from error
     assert exported is not None  # None is what the legacy exporter returns
     return exported.model_proto
 
 
-def _explain(error: BaseException, program: ExportedProgram) -> str:
-    """The innermost cause tells the operator; the traced program tells the module that uses it."""
+def _innermost(error: BaseException) -> str:
+    """What the cause behind all causes says."""
     while error.__cause__ is not None:
         error = error.__cause__
-    found = re.search(r"op='([\w:.]+)', overload='(\w+)'", str(error))
+    return str(error).strip()
+
+
+def _explain(error: BaseException, program: ExportedProgram) -> str:
+    """The innermost cause tells the operator; the traced program tells the module that uses it."""
+    cause = _innermost(error)
+    found = re.search(r"op='([\w:.]+)', overload='(\w+)'", cause)
     if found is None:
-        return f"export: the model cannot be written as ONNX: {str(error).strip().splitlines()[0]}"
+        return f"export: the model cannot be written as ONNX: {cause.partition(chr(10))[0]}"
     operator = found[1].replace("::", ".")
     return (
         f"export: the operator '{operator}'{_module_of(operator, program)} has no ONNX form; "

@@ -11,9 +11,11 @@ transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install edge-compress[nlp]"
 )
 
+from compress.generation.assembly import open_part  # noqa: E402
 from compress.generation.in_torch import TorchPart, specs_of  # noqa: E402
 from compress.generation.transformers_parts import CausalLM, Seq2SeqLM, causal_parts, seq2seq_parts  # noqa: E402
 from export.errors import InputError  # noqa: E402
+from export.to_onnx import to_onnx  # noqa: E402
 from targets import Engine  # noqa: E402
 from targets.generation import Generation, GenerationSession, writing  # noqa: E402
 from targets.sampling import Pick  # noqa: E402
@@ -71,6 +73,25 @@ def bart():
     return spread(transformers.BartForConditionalGeneration(config).eval())
 
 
+@pytest.fixture(scope="module")
+def t5():
+    torch.manual_seed(2)
+    config = transformers.T5Config(
+        vocab_size=WORDS,
+        d_model=16,
+        d_kv=8,
+        d_ff=16,
+        num_layers=2,
+        num_heads=2,
+        relative_attention_num_buckets=8,
+        relative_attention_max_distance=12,
+        pad_token_id=PADDING,
+        eos_token_id=END,
+        decoder_start_token_id=0,
+    )
+    return spread(transformers.T5ForConditionalGeneration(config).eval())
+
+
 def spread(model):
     """Large weights: answers that differ from prompt to prompt, and that end now and then."""
     with torch.no_grad():
@@ -110,6 +131,23 @@ def test_a_decoder_writes_what_transformers_writes(gpt, beams, length_penalty, e
     np.testing.assert_array_equal(found, answers_of_transformers(gpt, PROMPTS, **settings))
     assert len({tuple(row) for row in found}) > 1
     assert 0 < (found == end).any(axis=1).sum() < len(found) or length_penalty == 0
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_attention_with_a_bias_by_distance_writes_what_transformers_writes(t5, beams):
+    found = session(seq2seq_parts(Seq2SeqLM(t5)), start=0, beams=beams).run(source())["tokens"]
+    np.testing.assert_array_equal(found, answers_of_transformers(t5, PROMPTS, num_beams=beams))
+    assert len({tuple(row) for row in found}) > 1
+
+
+def test_what_is_exported_of_attention_with_a_bias_writes_the_same(t5, tmp_path):
+    parts = seq2seq_parts(Seq2SeqLM(t5))
+    for name, part in parts.items():
+        to_onnx(part.module, part.example_inputs, part.dynamic_axes, part.output_names, tmp_path / f"{name}.onnx")
+    opened = {name: open_part(tmp_path / f"{name}.onnx") for name in parts}
+    generation = Generation(end=END, padding=PADDING, start=0, new_tokens=12, beams=4)
+    found = GenerationSession(opened, specs_of(parts["decoder"]), generation).run(source())["tokens"]
+    np.testing.assert_array_equal(found, answers_of_transformers(t5, PROMPTS, num_beams=4))
 
 
 @pytest.mark.parametrize("beams", [1, 4])
