@@ -56,7 +56,8 @@ def remembered(new_s: Sequence[float], repeated_s: Sequence[float]) -> str | Non
     Args:
         new_s, repeated_s: the median call of each process, on new inputs and on one and the same.
     """
-    ratio = float(np.median(np.array(new_s) / np.array(repeated_s)))
+    # The process where it shows least: an engine that remembers does so in all, a machine that halts does not.
+    ratio = float(np.min(np.array(new_s) / np.array(repeated_s)))
     if ratio < REMEMBERS:
         return None
     return (
