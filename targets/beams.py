@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 NEVER = -1e9
 """Log-probability of what must not be chosen."""
+BLOCK = 32
+"""Logits of which one is looked at first."""
 
 
 class Beams:
@@ -32,6 +34,7 @@ class Beams:
         self._finished: list[list[tuple[float, np.ndarray]]] = [[] for _ in range(prompts)]
         self._done = np.zeros(prompts, dtype=bool)
         self._length = 0
+        self._room = np.empty((0, 0))
 
     @property
     def done(self) -> bool:
@@ -53,13 +56,10 @@ class Beams:
             For each beam the row of `logits` that it goes on from, shape (prompts * beams,).
         """
         width, vocabulary = self._generation.beams, logits.shape[1]
-        scores = self._scores[:, :, None] + _log_softmax(logits).reshape(self._prompts, width, vocabulary)
-        flat = scores.reshape(self._prompts, -1)
-        # Twice as many as beams: even if every beam ends, as many go on.
-        best = np.argsort(-flat, axis=1, kind="stable")[:, : 2 * width]
         rows = np.zeros((self._prompts, width), dtype=np.int64)
         for prompt in range(self._prompts):
-            rows[prompt] = self._take(prompt, best[prompt], flat[prompt], vocabulary)
+            places, scores = self._candidates(prompt, logits[prompt * width : (prompt + 1) * width])
+            rows[prompt] = self._take(prompt, places, scores, vocabulary)
             rows[prompt] += prompt * width
         self._length += 1
         for prompt in range(self._prompts):
@@ -73,21 +73,51 @@ class Beams:
                 self._finish(prompt, float(score), self._tokens[prompt, beam], self._length)
         return np.stack([max(found, key=lambda answer: answer[0])[1] for found in self._finished])
 
-    def _take(self, prompt: int, best: np.ndarray, scores: np.ndarray, vocabulary: int) -> list[int]:
+    def _candidates(self, prompt: int, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Twice as many tokens as beams, the best first, of equal ones the first: even if every beam ends, as many go on.
+
+        Returns:
+            Where each stands in the flattened logits of the prompt's beams, and the log-probability of the answer with it.
+        """
+        count, (beams, vocabulary) = 2 * self._generation.beams, logits.shape
+        largest, sums = self._normalisers(logits)
+        places, scores = [], []
+        for beam in range(beams):
+            tokens = _largest(logits[beam], count)
+            places.append(tokens + beam * vocabulary)
+            found = logits[beam, tokens].astype(np.float64) - largest[beam] - sums[beam]
+            scores.append(self._scores[prompt, beam] + found)
+        place, score = np.concatenate(places), np.concatenate(scores)
+        best = np.argsort(-score, kind="stable")[:count]
+        return place[best], score[best]
+
+    def _normalisers(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The largest logit of each row, and the logarithm of the sum of exp(logit - largest): softmax's, in float64.
+
+        The room for it is kept: new memory in every step took longer than the sums.
+        """
+        if self._room.shape != logits.shape:
+            self._room = np.empty(logits.shape)
+        largest = logits.max(axis=1).astype(np.float64)
+        np.subtract(logits, largest[:, None], out=self._room)
+        np.exp(self._room, out=self._room)
+        return largest, np.log(self._room.sum(axis=1))
+
+    def _take(self, prompt: int, places: np.ndarray, scores: np.ndarray, vocabulary: int) -> list[int]:
         """Give a prompt its next beams; those that end are kept apart. Returns the beams that they go on from."""
         generation, before = self._generation, self._tokens[prompt].copy()
         sources: list[int] = []
-        for rank, place in enumerate(best):
-            beam, token = divmod(int(place), vocabulary)
+        for rank, (place, score) in enumerate(zip(places.tolist(), scores.tolist())):
+            beam, token = divmod(place, vocabulary)
             if generation.stops and token == generation.end:
                 if rank < generation.beams and not self._done[prompt]:
                     answer = before[beam].copy()
                     answer[self._length] = token
-                    self._finish(prompt, float(scores[place]), answer, self._length + 1)
+                    self._finish(prompt, score, answer, self._length + 1)
                 continue
             self._tokens[prompt, len(sources)] = before[beam]
             self._tokens[prompt, len(sources), self._length] = token
-            self._scores[prompt, len(sources)] = scores[place]
+            self._scores[prompt, len(sources)] = score
             sources.append(beam)
             if len(sources) == generation.beams:
                 break
@@ -107,6 +137,16 @@ class Beams:
         return bool(found[-1][0] >= reachable)
 
 
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+def _largest(logits: np.ndarray, count: int) -> np.ndarray:
+    """Places of the `count` largest and of some more, in ascending order.
+
+    The logits are cut into blocks: that many blocks have a largest logit of their own, so none below the least of these is among
+    the wanted. To sort all took half the time of an answer.
+    """
+    blocks = len(logits) // BLOCK
+    if blocks < count:
+        return np.arange(len(logits))
+    largest = logits[: blocks * BLOCK].reshape(blocks, BLOCK).max(axis=1)
+    least = np.partition(largest, blocks - count)[blocks - count]
+    # An engine that overflows gives NaN, which is above nothing.
+    return np.arange(len(logits)) if np.isnan(least) else np.flatnonzero(logits >= least)

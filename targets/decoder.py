@@ -113,22 +113,24 @@ class Kept:
     def __init__(self, session: StatefulSession, wanted: _Wanted) -> None:
         self._session, self._wanted = session, wanted
         self._constant: Arrays = {}
+        self._tokens = np.zeros((0, 0), dtype=np.int64)
         self._rows = np.zeros(0, dtype=np.int32)
 
     def begin(self, constant: Arrays, batch: int) -> None:
         self._session.forget()
-        self._constant, self._rows = constant, np.arange(batch, dtype=np.int32)
+        self._constant = constant
+        self._rows = _written(self._rows, np.arange(batch))
 
     def read(self, tokens: np.ndarray, kept: int) -> np.ndarray:
-        given = {"input_ids": np.ascontiguousarray(tokens), **self._wanted.of(len(tokens), kept)}
-        outputs = self._session.run({**given, ROWS: self._rows, **self._constant})
-        if not _in_order(self._rows):
-            self._rows = np.arange(len(tokens), dtype=np.int32)
+        self._tokens = _written(self._tokens, tokens)
+        given = {"input_ids": self._tokens, **self._wanted.of(len(tokens), kept), ROWS: self._rows}
+        outputs = self._session.run({**given, **self._constant})
+        self._rows = _written(self._rows, np.arange(len(tokens)))
         return outputs["logits"][:, -kept:]
 
     def go_on_from(self, rows: np.ndarray) -> None:
         self._constant = _of_rows(self._constant, rows)
-        self._rows = np.asarray(rows, dtype=np.int32)
+        self._rows = _written(self._rows, rows)
 
 
 def _of_rows(constant: Arrays, rows: np.ndarray) -> Arrays:
@@ -139,8 +141,12 @@ def _of_rows(constant: Arrays, rows: np.ndarray) -> Arrays:
     return {name: array[rows] for name, array in constant.items()}
 
 
-def _in_order(rows: np.ndarray) -> bool:
-    return bool((rows == np.arange(len(rows))).all())
+def _written(array: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The values in the array, if it has their shape, so that it stays bound; else in a new one."""
+    if array.shape != values.shape:
+        array = np.empty(values.shape, dtype=array.dtype)
+    array[...] = values
+    return array
 
 
 def _empty(spec: TensorSpec, batch: int) -> np.ndarray:

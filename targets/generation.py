@@ -130,7 +130,7 @@ class GenerationSession:
         """
         found = [self._step(self._begin(inputs))]
         found += [self._step(tokens[:, place, None]) for place in range(tokens.shape[1] - 1)]
-        return np.stack(found, axis=1)
+        return np.stack(found, axis=1).astype(np.float64)
 
     def _begin(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """Give the decoder what it reads besides tokens; the tokens that it reads first."""
@@ -148,8 +148,8 @@ class GenerationSession:
         return tokens
 
     def _step(self, tokens: np.ndarray) -> np.ndarray:
-        """Logits of the last position, float64 of shape (batch, vocabulary)."""
-        return self._decoder.read(tokens, kept=1)[:, -1].astype(np.float64)
+        """Logits of the last position, shape (batch, vocabulary)."""
+        return self._decoder.read(tokens, kept=1)[:, -1]
 
     def _one_by_one(self, logits: np.ndarray) -> np.ndarray:
         generation = self._generation

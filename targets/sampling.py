@@ -25,7 +25,7 @@ class Pick:
         """What the choice goes by: the largest of a row is taken. Above temperature 0 every call draws anew."""
         if self._temperature <= 0:
             return logits
-        scaled = logits / self._temperature
+        scaled = logits.astype(np.float64) / self._temperature
         if 0 < self._top_k < scaled.shape[1]:
             least = np.partition(scaled, -self._top_k, axis=1)[:, -self._top_k, None]
             scaled = np.where(scaled < least, -np.inf, scaled)
