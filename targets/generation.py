@@ -110,12 +110,13 @@ class GenerationSession:
         """
         if "input_ids" not in inputs:
             raise InputError(f"generation: found inputs {', '.join(inputs)}; allowed: input_ids (and attention_mask)")
-        first = self._begin(inputs)
         if self._generation.mode == "score":
+            first = self._begin(inputs)
             tokens = inputs.get("decoder_input_ids", first)
             return {"logits": self._decoder.read(tokens, tokens.shape[1])}
-        logits = self._step(first)
-        return {"tokens": self._with_beams(logits) if self._generation.beams > 1 else self._one_by_one(logits)}
+        if self._generation.beams > 1:
+            return {"tokens": self._with_beams(inputs)}
+        return {"tokens": self._one_by_one(self._step(self._begin(inputs)))}
 
     def go_on(self, inputs: Mapping[str, np.ndarray], tokens: np.ndarray) -> np.ndarray:
         """Logits of `tokens`, int64 (batch, length), read at once after a prompt: shape (batch, length, vocabulary)."""
@@ -132,15 +133,22 @@ class GenerationSession:
         found += [self._step(tokens[:, place, None]) for place in range(tokens.shape[1] - 1)]
         return np.stack(found, axis=1).astype(np.float64)
 
-    def _begin(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Give the decoder what it reads besides tokens; the tokens that it reads first."""
+    def _begin(self, inputs: Mapping[str, np.ndarray], copies: int = 1) -> np.ndarray:
+        """Give the decoder what it reads besides tokens; the tokens that it reads first.
+
+        Args:
+            copies: rows of the decoder for each prompt of an encoder.
+        """
         tokens = np.asarray(inputs["input_ids"])
         batch, constant = len(tokens), dict[str, np.ndarray]()
         if "encoder" in self._sessions:
             source = {name: inputs[name] for name in ("input_ids", "attention_mask")}
             constant = {**self._sessions["encoder"].run(source), "attention_mask": inputs["attention_mask"]}
+            if copies > 1:
+                constant = {name: np.repeat(array, copies, axis=0) for name, array in constant.items()}
             start = self._generation.start
             assert start is not None, "an encoder-decoder has a start token"
+            batch *= copies
             tokens = np.full((batch, 1), start, dtype=np.int64)
         elif "padding" in self._names:
             constant = {"padding": inputs.get("padding", np.zeros(batch, dtype=np.int64))}
@@ -166,11 +174,17 @@ class GenerationSession:
             logits = self._step(chosen[:, None])
         return tokens
 
-    def _with_beams(self, logits: np.ndarray) -> np.ndarray:
+    def _with_beams(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         width = self._generation.beams
-        beams = Beams(len(logits), self._generation)
-        # All beams of a prompt go on from its one row.
-        self._decoder.go_on_from(beams.advance(np.repeat(logits, width, axis=0)) // width)
+        beams = Beams(len(inputs["input_ids"]), self._generation)
+        if "encoder" in self._sessions:
+            # Each beam has its row from the first, short step on: what the encoder gave is bound once, in one shape.
+            logits = self._step(self._begin(inputs, copies=width))
+            self._decoder.go_on_from(beams.advance(logits))
+        else:
+            # A prompt is read once, and all its beams go on from its one row.
+            logits = self._step(self._begin(inputs))
+            self._decoder.go_on_from(beams.advance(np.repeat(logits, width, axis=0)) // width)
         while not beams.done:
             self._decoder.go_on_from(beams.advance(self._step(beams.last[:, None])))
         return beams.best()

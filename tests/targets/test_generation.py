@@ -186,11 +186,11 @@ def test_each_token_costs_one_step_of_one_token(gpt):
     assert [call["past_key.0"] for call in calls] == [(3, 2, past, 8) for past in [0, *range(5, 16)]]
 
 
-def test_an_encoder_runs_once(bart):
+def test_an_encoder_runs_once_and_every_step_has_the_rows_of_all_beams(bart):
     made = session(seq2seq_parts(Seq2SeqLM(bart)), start=0, beams=4, stops=False)
     made.run(source())
     assert len(made._sessions["encoder"].calls) == 1
-    assert [call["input_ids"] for call in made._sessions["decoder"].calls] == [(3, 1)] + [(12, 1)] * 11
+    assert [call["input_ids"] for call in made._sessions["decoder"].calls] == [(12, 1)] * 12
 
 
 def test_what_does_not_stop_writes_all_tokens_and_what_stops_is_padded(gpt):
