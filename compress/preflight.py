@@ -66,7 +66,7 @@ def check(recipe_path: Path, overrides: Sequence[str] = ()) -> Plan:
         targets=tuple(_target_plan(target, recipe) for target in recipe.targets),
         size=measure_size(workload.model, workload.example_inputs),
         samples=samples,
-        metric=workload.metric.name,
+        metric=workload.judge.name,
         budget=tuple(f"{key} {value:g}" for key, value in vars(recipe.budget).items() if value is not None),
         notes=workload.notes,
     )

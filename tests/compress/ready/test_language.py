@@ -22,6 +22,7 @@ from benchmarks.metrics import BLEU, IGNORED, EntityF1, TokenAccuracy
 from benchmarks.preprocessing import TextPreprocessing
 from compress.evaluate import evaluate
 from compress.generation.in_torch import evaluate_written
+from compress.preflight import check
 from compress.ready.conll import read_conll, tags_of
 from compress.ready.language_model import MaskedBatches
 from compress.ready.plain_text import ShiftedWindows
@@ -190,6 +191,7 @@ def test_an_encoder_decoder_is_judged_by_the_text_it_writes(tmp_path: Path) -> N
     assert workload.writing.evaluation is not None
     rows = evaluate_written(workload.model, workload.writing, workload.writing.evaluation, workload.judge)
     assert len(rows) == 12
+    assert check(tmp_path / "recipe.yaml").metric == "bleu"
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:
