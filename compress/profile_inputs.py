@@ -59,7 +59,7 @@ def calls_of_parts(
         "decoder",
         f"one step after {past} tokens" + (f", {beams} beams" if beams > 1 else ""),
         _of_decoder(decoder, batch_size * beams, 1, past, prompt),
-        tokens - 1,
+        tokens if behind else tokens - 1,  # the first of a decoder by itself comes of its prompt
         past if _keeps_cache(decoder) else None,
     )
     if behind:

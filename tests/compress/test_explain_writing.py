@@ -44,7 +44,7 @@ def test_parts_are_given_what_they_are_given_in_an_answer(runs: tuple[Path, Path
         ("input_ids", "attention_mask"), (2, EXTENT)
     )
     # six tokens, three of them behind; each of two prompts has three beams
-    assert step.words == "one step after 3 tokens, 3 beams" and step.times == 5
+    assert step.words == "one step after 3 tokens, 3 beams" and step.times == 6
     assert {name: array.shape for name, array in step.inputs.items()} == {
         "input_ids": (6, 1),
         "past_key.0": (6, 1, 3, 1),
