@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 NEVER = -1e9
 """Log-probability of what must not be chosen."""
 BLOCK = 32
-"""Logits of which one is looked at first."""
+"""Logits of which the largest is looked at first."""
 
 
 class Beams:
@@ -34,7 +34,7 @@ class Beams:
         self._finished: list[list[tuple[float, np.ndarray]]] = [[] for _ in range(prompts)]
         self._done = np.zeros(prompts, dtype=bool)
         self._length = 0
-        self._room = np.empty((0, 0))
+        self._room = np.empty((0, 0), dtype=np.float32)
 
     @property
     def done(self) -> bool:
@@ -79,29 +79,26 @@ class Beams:
         Returns:
             Where each stands in the flattened logits of the prompt's beams, and the log-probability of the answer with it.
         """
-        count, (beams, vocabulary) = 2 * self._generation.beams, logits.shape
+        count, vocabulary = 2 * self._generation.beams, logits.shape[1]
+        places = _largest(logits, count)
+        beams = places // vocabulary
         largest, sums = self._normalisers(logits)
-        places, scores = [], []
-        for beam in range(beams):
-            tokens = _largest(logits[beam], count)
-            places.append(tokens + beam * vocabulary)
-            found = logits[beam, tokens].astype(np.float64) - largest[beam] - sums[beam]
-            scores.append(self._scores[prompt, beam] + found)
-        place, score = np.concatenate(places), np.concatenate(scores)
-        best = np.argsort(-score, kind="stable")[:count]
-        return place[best], score[best]
+        found = logits.reshape(-1)[places].astype(np.float64) - largest[beams] - sums[beams]
+        scores = self._scores[prompt, beams] + found
+        best = np.argsort(-scores, kind="stable")[:count]
+        return places[best], scores[best]
 
     def _normalisers(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The largest logit of each row, and the logarithm of the sum of exp(logit - largest): softmax's, in float64.
+        """The largest logit of each row, and the logarithm of the sum of exp(logit - largest), softmax's, both float64.
 
         The room for it is kept: new memory in every step took longer than the sums.
         """
         if self._room.shape != logits.shape:
-            self._room = np.empty(logits.shape)
-        largest = logits.max(axis=1).astype(np.float64)
+            self._room = np.empty(logits.shape, dtype=np.float32)
+        largest = logits.max(axis=1)
         np.subtract(logits, largest[:, None], out=self._room)
         np.exp(self._room, out=self._room)
-        return largest, np.log(self._room.sum(axis=1))
+        return largest.astype(np.float64), np.log(self._room.sum(axis=1, dtype=np.float64))
 
     def _take(self, prompt: int, places: np.ndarray, scores: np.ndarray, vocabulary: int) -> list[int]:
         """Give a prompt its next beams; those that end are kept apart. Returns the beams that they go on from."""
@@ -138,15 +135,15 @@ class Beams:
 
 
 def _largest(logits: np.ndarray, count: int) -> np.ndarray:
-    """Places of the `count` largest and of some more, in ascending order.
+    """Places, in the flattened logits and in ascending order, of the `count` largest of each row and of some more.
 
-    The logits are cut into blocks: that many blocks have a largest logit of their own, so none below the least of these is among
+    A row is cut into sets of BLOCK: that many sets have a largest logit of their own, so none below the least of these is among
     the wanted. To sort all took half the time of an answer.
     """
-    blocks = len(logits) // BLOCK
-    if blocks < count:
-        return np.arange(len(logits))
-    largest = logits[: blocks * BLOCK].reshape(blocks, BLOCK).max(axis=1)
-    least = np.partition(largest, blocks - count)[blocks - count]
-    # An engine that overflows gives NaN, which is above nothing.
-    return np.arange(len(logits)) if np.isnan(least) else np.flatnonzero(logits >= least)
+    sets = logits.shape[1] // BLOCK
+    if sets < count:
+        return np.arange(logits.size)
+    largest = logits[:, : sets * BLOCK].reshape(len(logits), BLOCK, sets).max(axis=1)
+    least = np.partition(largest, sets - count, axis=1)[:, sets - count, None]
+    # NaN, of an engine that overflows, is not below anything: such a row is taken whole.
+    return np.flatnonzero(~(logits < least))
