@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.device.selftest import selftest
+from benchmarks.machine import usable_cores
 from compress.contract.cases import parametrize
 from compress.engines import of_other
 from compress.explain import explain_run
@@ -60,7 +61,8 @@ def test_a_right_target_passes_the_contract(site: Path, tmp_path: Path) -> None:
     install_plain(site)
     done = contract(tmp_path)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert "18 passed" in done.stdout
+    # Two of the contract's tests need two cores.
+    assert ("18 passed" if usable_cores() > 1 else "16 passed, 2 skipped") in done.stdout
 
 
 def test_a_wrong_target_fails_it_with_sentences(site: Path, tmp_path: Path) -> None:
