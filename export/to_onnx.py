@@ -53,7 +53,7 @@ def to_onnx(
     try:
         proto = _convert(traced.program, list(example_inputs), list(output_names), opset)
     except _LayoutError:
-        # What failed has been at the program.
+        # A conversion that fails leaves its program changed: traced anew.
         traced = trace(model, example_inputs, dynamic_axes, output_names)
         with sdpa_kernel(SDPBackend.MATH):
             proto = _convert(traced.program, list(example_inputs), list(output_names), opset)

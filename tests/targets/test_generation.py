@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 
+from compress.generation.assembly import open_part
+from compress.generation.in_torch import TorchPart, specs_of
+from compress.generation.transformers_parts import CausalLM, Seq2SeqLM, causal_parts, seq2seq_parts
+from export.errors import InputError
+from export.to_onnx import to_onnx
+from targets import Engine
+from targets.generation import Generation, GenerationSession, writing
+from targets.sampling import Pick
+
 transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install edge-compress[nlp]"
 )
-
-from compress.generation.assembly import open_part  # noqa: E402
-from compress.generation.in_torch import TorchPart, specs_of  # noqa: E402
-from compress.generation.transformers_parts import CausalLM, Seq2SeqLM, causal_parts, seq2seq_parts  # noqa: E402
-from export.errors import InputError  # noqa: E402
-from export.to_onnx import to_onnx  # noqa: E402
-from targets import Engine  # noqa: E402
-from targets.generation import Generation, GenerationSession, writing  # noqa: E402
-from targets.sampling import Pick  # noqa: E402
 
 WORDS, END, PADDING = 60, 2, 1
 PROMPTS = np.array([[11, 7, 23, 5, 42], [3, 19, 8, 51, 30], [9, 9, 14, 27, 33]])
