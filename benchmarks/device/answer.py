@@ -20,7 +20,7 @@ from targets.generation import Generation
 
 
 def answer_lines(manifest: Manifest, folder: Path, given: str, threads: int = 1) -> list[str]:
-    """The lines of the answer; without a tokenizer one line of ids.
+    """The lines of the answer; without a tokenizer one line of ids. What does not go on with the prompt has no space around it.
 
     Args:
         given: a text, or ids with spaces or commas between them.
@@ -36,7 +36,8 @@ def answer_lines(manifest: Manifest, folder: Path, given: str, threads: int = 1)
     taken = {spec.name for spec in engine.inputs}
     with loaded(target, engine, threads) as session:
         tokens = session.run({name: array for name, array in prompt.items() if name in taken})["tokens"][0]
-    return _printable(say(_written(tokens.tolist(), generation)))
+    text = say(_written(tokens.tolist(), generation))
+    return _printable(text if generation.start is None else text.strip())
 
 
 def _read(manifest: Manifest, folder: Path, given: str) -> tuple[list[int], Callable[[list[int]], str]]:

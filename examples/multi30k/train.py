@@ -46,7 +46,9 @@ def main() -> None:
     resume = options.out.with_suffix(".resume")
     training = Training(
         model=model,
-        optimizer=torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=0.01, betas=(0.9, 0.98)),
+        optimizer=torch.optim.AdamW(
+            model.parameters(), lr=options.learning_rate, weight_decay=0.01, betas=(0.9, 0.98), fused=True
+        ),
         schedule=Schedule(options.learning_rate, options.epochs, warmup_epochs=2.0),
         gradient_clip=1.0,
         seed=options.seed,

@@ -137,8 +137,13 @@ def test_it_writes_on_from_token_ids(decoder: Bundle, translator: Bundle, capsys
     assert "found 'nine nine'; the bundle holds no tokenizer, so give token ids, for" in capsys.readouterr().err
 
 
-def test_it_writes_on_from_a_text_where_the_run_kept_a_tokenizer(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("encodes", "given", "ids", "text"),
+    # hell o _ w o r l d, and the end of the text that the preprocessing asks for
+    [(False, "hello world", [11, 4, 5, 6, 4, 7, 3, 8, 3], "dr he"), (True, "hell", [11, 3, START], "hell")],
+)
+def test_it_writes_from_a_text_where_the_run_kept_a_tokenizer(
+    encodes: bool, given: str, ids: list[int], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["<pad>", "h", "e", "l", "o", "\u0120", "w", "r", "d", "he", "ll", "hell"]
     tokenizer = {
@@ -152,15 +157,15 @@ def test_it_writes_on_from_a_text_where_the_run_kept_a_tokenizer(
         ],
     }
     told = {"kind": "text", "tokenizer": "tokenizer.json", "mask": None, "longest": 20, "end": 3}
-    run = writer_run(tmp_path, preprocessing=told)
+    run = writer_run(tmp_path, encodes, preprocessing=told)
     (run / "device" / "tokenizer.json").write_text(json.dumps(tokenizer))
     bundle = pack(run, TARGET, tmp_path / "x.compress").bundle
     assert "tokenizer.json" in bundle.manifest.files
-    assert runner(["predict", "hello world", str(bundle.path)]) == 0
-    # hell o _ w o r l d, and the end of the text that the preprocessing asks for
-    tokens = greedy([11, 4, 5, 6, 4, 7, 3, 8, 3], 6)
+    assert runner(["predict", given, str(bundle.path)]) == 0
+    tokens = greedy(ids, 6)
     written = tokens[: tokens.index(END)] if END in tokens else tokens
-    text = "".join(words[token] for token in written if token != PADDING).replace("\u0120", " ")
+    whole = "".join(words[token] for token in written if token != PADDING).replace("\u0120", " ")
+    assert whole == (" " + text if encodes else text)  # what answers a text stands alone
     assert capsys.readouterr().out == text + "\n"
     assert runner(["predict", "", str(bundle.path)]) == 0  # the token behind every text is a prompt
 
