@@ -52,7 +52,7 @@ def _read_ort(path: Path) -> tuple[Interface, tuple[Path, ...]]:
 
 
 def _read_ir(path: Path) -> tuple[Interface, tuple[Path, ...]]:
-    from targets.openvino_interface import interface
+    from targets.openvino.interface import interface
 
     weights = path.with_suffix(".bin")
     if not weights.is_file():

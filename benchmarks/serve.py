@@ -21,7 +21,7 @@ from export.errors import CompressError
 from targets import Arrays, Engine, Profile, Session, load, load_concurrent, target_class
 
 if TYPE_CHECKING:
-    from targets.decoder import StatefulTarget
+    from targets.generation.decoder import StatefulTarget
 
 
 class _Served:

@@ -10,8 +10,8 @@ import numpy as np
 from compress.measuring import PROMPT, TOKENS
 from export.model import TensorSpec
 from targets import Engine
-from targets.decoder import ROWS, WANTED
 from targets.generation import Generation
+from targets.generation.decoder import ROWS, WANTED
 
 EXTENT = 64
 """Of a dynamic axis that the recipe's benchmark.sizes does not name."""

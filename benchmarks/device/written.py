@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.device.golden import Sample
 from benchmarks.device.selftest import Selftest
 from targets.generation import Generation, GenerationSession
-from targets.sampling import Pick
+from targets.generation.sampling import Pick
 
 if TYPE_CHECKING:
     from targets.base import Arrays, Session

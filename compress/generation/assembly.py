@@ -12,9 +12,9 @@ import numpy as np
 from compress.run_directory import sha256_of
 from export.model import OnnxModel, TensorSpec
 from targets.base import FP32, Arrays, Engine, Session
-from targets.cached_attention import PAST
-from targets.decoder import WANTED
 from targets.generation import Generation, GenerationSession
+from targets.generation.cached_attention import PAST
+from targets.generation.decoder import WANTED
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -148,7 +148,7 @@ def open_part(path: Path) -> Session:
     FuseFp16InitializerToFp32NodeTransformer, or without its NchwcTransformer, it does not. microsoft/onnxruntime#32405 has a crash
     of the former.
     """
-    from targets.onnxruntime_session import OnnxRuntimeSession, open_engine
+    from targets.onnxruntime_mobile.session import OnnxRuntimeSession, open_engine
 
     model, settings = OnnxModel.read(path), {"optimisation": "extended"}
     engine = Engine(

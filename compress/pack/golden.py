@@ -63,7 +63,7 @@ def answered(target: Target, engine: Engine, source: Path, samples: Sequence[Map
         )
     import onnxruntime
 
-    from targets.onnxruntime_session import level
+    from targets.onnxruntime_mobile.session import level
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

@@ -19,7 +19,9 @@ OURS = frozenset({"benchmarks", "targets", "export"})
 ROOTS = ("benchmarks.device.main", "benchmarks.serve")
 """The commands, and the process that each engine is timed in."""
 
-DESK = frozenset({"targets.onnxruntime_build", "targets.onnxruntime_usability", "targets.openvino_decoder"})
+DESK = frozenset(
+    {"targets.onnxruntime_mobile.build", "targets.onnxruntime_mobile.usability", "targets.openvino.decoder"}
+)
 """What only compiling needs, and imports where it does: a device never compiles."""
 
 WRITING = frozenset(
@@ -29,9 +31,9 @@ WRITING = frozenset(
         "benchmarks.device.answer",
         "benchmarks.device.written",
         "export.bundle.writing",
-        "targets.cached_attention",
-        "targets.decoder",
         "targets.generation",
+        "targets.generation.cached_attention",
+        "targets.generation.decoder",
     }
 )
 """What only a model that writes needs, and is imported where it does: the runner of another goes without."""

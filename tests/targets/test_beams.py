@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from targets.beams import Beams
 from targets.generation import Generation
+from targets.generation.beams import Beams
 
 
 def plain(scores: np.ndarray, logits: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

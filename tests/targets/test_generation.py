@@ -14,7 +14,7 @@ from export.errors import InputError
 from export.to_onnx import to_onnx
 from targets import Engine
 from targets.generation import Generation, GenerationSession, writing
-from targets.sampling import Pick
+from targets.generation.sampling import Pick
 
 transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install edge-compress[nlp]"

@@ -9,11 +9,11 @@ import pytest
 
 from compress.quantize.model import quantize_model
 from export.errors import EnvironmentFailure
-from targets import onnxruntime_session
 from targets.base import FP32
 from targets.isa import architecture
-from targets.onnxruntime_build import NO_OPERATORS_BYTES
 from targets.onnxruntime_mobile import OnnxRuntimeMobile
+from targets.onnxruntime_mobile import session as sessions
+from targets.onnxruntime_mobile.build import NO_OPERATORS_BYTES
 from tests.targets import networks
 
 
@@ -89,8 +89,8 @@ def test_another_family_gets_a_file_of_its_own_with_the_same_numbers(
     assert other.read_bytes() != engine.path.read_bytes(), "amd64 holds the blocked layout, arm64 does not"
     with target.load(engine, threads=1) as session:
         here = session.run(inputs)["logits"]
-    monkeypatch.setattr(onnxruntime_session, "architecture", lambda: OTHER)
-    assert onnxruntime_session.ort_file(engine) == other
+    monkeypatch.setattr(sessions, "architecture", lambda: OTHER)
+    assert sessions.ort_file(engine) == other
     with OnnxRuntimeMobile().load(engine, threads=1) as session:
         assert np.abs(session.run(inputs)["logits"] - here).max() < 1e-5
     config = (tmp_path / "required_operators_and_types.config").read_text()
@@ -109,13 +109,13 @@ def test_session_options_are_recorded_and_used(tmp_path: Path, monkeypatch: pyte
     target = OnnxRuntimeMobile(spinning=True, arena=False, optimisation="basic")
     engine = target.compile(networks.convolutional(tmp_path / "in.onnx"), FP32, tmp_path)
     assert {"spinning": True, "arena": False, "optimisation": "basic"}.items() <= engine.settings.items()
-    options = onnxruntime_session.open_engine(engine, threads=3).get_session_options()
+    options = sessions.open_engine(engine, threads=3).get_session_options()
     assert options.intra_op_num_threads == 3
     assert not options.enable_cpu_mem_arena
-    assert options.graph_optimization_level == onnxruntime_session.level("basic")
+    assert options.graph_optimization_level == sessions.level("basic")
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "1"
     calm = OnnxRuntimeMobile().compile(networks.convolutional(tmp_path / "in.onnx"), FP32, tmp_path)
-    options = onnxruntime_session.open_engine(calm, threads=1).get_session_options()
+    options = sessions.open_engine(calm, threads=1).get_session_options()
     assert options.enable_cpu_mem_arena
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 

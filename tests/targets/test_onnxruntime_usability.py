@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from compress.quantize.model import quantize_model
 from targets.onnxruntime_mobile import OnnxRuntimeMobile
-from targets.onnxruntime_usability import usability
+from targets.onnxruntime_mobile.usability import usability
 from tests.targets import networks
 
 

@@ -14,7 +14,7 @@ from compress.quantize.model import quantize_model
 from export.errors import EnvironmentFailure, InputError, UnsupportedError
 from targets.base import FP32, Engine, Scheme
 from targets.openvino import OpenVino
-from targets.openvino_session import cache_folder, missing_device, open_engine, properties
+from targets.openvino.session import cache_folder, missing_device, open_engine, properties
 from tests.targets import networks
 
 TARGET = OpenVino()

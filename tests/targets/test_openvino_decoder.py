@@ -23,12 +23,12 @@ from export.errors import UnsupportedError  # noqa: E402
 from export.model import OnnxModel  # noqa: E402
 from export.to_onnx import to_onnx  # noqa: E402
 from targets import FP32, load  # noqa: E402
-from targets.cached_attention import cached_attention, keeps_cache  # noqa: E402
 from targets.generation import Generation, GenerationSession, writing  # noqa: E402
+from targets.generation.cached_attention import cached_attention, keeps_cache  # noqa: E402
 from targets.onnxruntime_mobile import OnnxRuntimeMobile  # noqa: E402
 from targets.openvino import OpenVino  # noqa: E402
-from targets.openvino_profile import layer_times, median_behind_s  # noqa: E402
-from targets.openvino_session import OpenVinoSession, open_engine, properties  # noqa: E402
+from targets.openvino.profile import layer_times, median_behind_s  # noqa: E402
+from targets.openvino.session import OpenVinoSession, open_engine, properties  # noqa: E402
 from tests.targets.test_generation import END, PADDING, PROMPTS, WORDS, source, spread  # noqa: E402
 
 GENERATION = Generation(end=END, padding=PADDING, start=0, new_tokens=12)

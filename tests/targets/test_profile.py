@@ -16,10 +16,10 @@ from export.model import OnnxModel, TensorSpec
 from export.to_onnx import save_reference
 from targets import TARGETS, Arrays, Engine, LayerTime, Scheme, Session, Target, target_class
 from targets.base import median_call_s
-from targets.onnxruntime_profile import kernel_precision, read_profile, without_profiler
-from targets.openvino_profile import typical_s
+from targets.onnxruntime_mobile.profile import kernel_precision, read_profile, without_profiler
+from targets.openvino.profile import typical_s
 from targets.tensorrt import TensorRt
-from targets.tensorrt_profile import read_layers
+from targets.tensorrt.profile import read_layers
 from targets.torch_reference import TorchReference
 from tests.targets import networks
 

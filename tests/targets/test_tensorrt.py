@@ -19,7 +19,7 @@ from export.model import OnnxModel
 from targets import cuda
 from targets.base import FP32
 from targets.tensorrt import TensorRt
-from targets.tensorrt_builder import BuildSettings, build_plan
+from targets.tensorrt.builder import BuildSettings, build_plan
 from tests.targets import networks
 from tests.targets.fake_gpu import FakeTensorRt, driver, engine_of, install
 
@@ -28,8 +28,8 @@ __all__ = ["driver"]
 TARGET = TensorRt(provider="tensorrt-rtx")
 available = pytest.mark.skipif(bool(TARGET.unavailable()), reason=str(TARGET.unavailable()))
 FOLDER = Path(targets.__file__).parent
-MAKING = ("tensorrt_precision.py", "tensorrt_rules.py")
-ON_DEVICES = (FOLDER / "cuda.py", *(file for file in FOLDER.glob("tensorrt*.py") if file.name not in MAKING))
+MAKING = ("precision.py", "rules.py")
+ON_DEVICES = (FOLDER / "cuda.py", *(file for file in FOLDER.glob("tensorrt/*.py") if file.name not in MAKING))
 
 
 @available

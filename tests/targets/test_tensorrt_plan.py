@@ -14,7 +14,7 @@ from compress.quantize.model import quantize_model
 from export.errors import EnvironmentFailure, SecurityError
 from targets.base import FP32, Engine
 from targets.tensorrt import TensorRt
-from targets.tensorrt_plan import foreign
+from targets.tensorrt.plan import foreign
 from tests.targets import networks
 from tests.targets.fake_gpu import FakeTensorRt, driver, engine_of, install
 

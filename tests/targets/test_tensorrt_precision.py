@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.model import OnnxModel
 from targets.base import Arrays
-from targets.tensorrt_precision import in_bf16, in_fp16
+from targets.tensorrt.precision import in_bf16, in_fp16
 from tests.targets import networks
 
 NETWORKS = [(networks.convolutional, networks.images), (networks.attention, networks.sentences)]

@@ -16,7 +16,7 @@ from export.errors import UnsupportedError
 from export.model import OnnxModel
 from targets.base import Arrays
 from targets.tensorrt import TensorRt
-from targets.tensorrt_rules import check_rules
+from targets.tensorrt.rules import check_rules
 from tests.targets import networks
 
 INT8 = next(scheme for scheme in TensorRt().schemes() if scheme.name == "int8")

@@ -12,7 +12,7 @@ import pytest
 from export.errors import EnvironmentFailure, InputError, UnsupportedError
 from export.model import TensorSpec
 from targets import cuda
-from targets.tensorrt_session import TensorRtSession
+from targets.tensorrt.session import TensorRtSession
 from tests.targets.fake_gpu import FakeEngine, FakeTensorRt, calls, driver, engine_of
 
 __all__ = ["driver"]

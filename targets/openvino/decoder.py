@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from export.model import OnnxModel, TensorSpec
-from targets.cached_attention import PAST, PRESENT, CachedAttention, cached_attention, float_caches
-from targets.decoder import ROWS
+from targets.generation.cached_attention import PAST, PRESENT, CachedAttention, cached_attention, float_caches
+from targets.generation.decoder import ROWS
 
 BATCH, TOKENS = 0, 2
 """Axes of a cache, whose shape is (batch, heads, tokens, width)."""

@@ -18,9 +18,9 @@ from export.errors import EnvironmentFailure, InputError, UnsupportedError
 from export.model import TensorSpec
 from targets import cuda
 from targets.base import Arrays, Engine, Profile
-from targets.tensorrt_builder import AHEAD_OF_TIME
-from targets.tensorrt_cache import keep, read_cached
-from targets.tensorrt_profile import collecting_profiler, read_layers
+from targets.tensorrt.builder import AHEAD_OF_TIME
+from targets.tensorrt.cache import keep, read_cached
+from targets.tensorrt.profile import collecting_profiler, read_layers
 
 if TYPE_CHECKING:
     from typing import Self

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import numpy as np
 
 from export.model import TensorSpec
-from targets.cached_attention import PAST, PRESENT
+from targets.generation.cached_attention import PAST, PRESENT
 
 if TYPE_CHECKING:
     from targets.base import Arrays, Engine, Profile, Session

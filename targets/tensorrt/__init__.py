@@ -15,11 +15,11 @@ from export.errors import EnvironmentFailure, UnsupportedError
 from export.model import OnnxModel, TensorSpec
 from targets import cuda
 from targets.base import FP32, Engine, Needs, Profile, Scheme
-from targets.tensorrt_builder import AHEAD_OF_TIME, CAPABILITIES, BuildSettings
-from targets.tensorrt_cache import cache_file
-from targets.tensorrt_plan import PLAN, SOURCE, checked_plan, deserialised, foreign, make_plan, rebuild, rebuilt
-from targets.tensorrt_profile import operators_by_precision
-from targets.tensorrt_session import TensorRtSession
+from targets.tensorrt.builder import AHEAD_OF_TIME, CAPABILITIES, BuildSettings
+from targets.tensorrt.cache import cache_file
+from targets.tensorrt.plan import PLAN, SOURCE, checked_plan, deserialised, foreign, make_plan, rebuild, rebuilt
+from targets.tensorrt.profile import operators_by_precision
+from targets.tensorrt.session import TensorRtSession
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,7 +139,7 @@ class TensorRt:
         )
 
     def rebuild(self, engine: Engine, out: Path) -> Engine:
-        """The engine for the GPU here, in the existing folder `out`, from the model.onnx beside it; see tensorrt_plan."""
+        """The engine for the GPU here, in the existing folder `out`, from the model.onnx beside it; see plan.py."""
         return rebuild(engine, import_module(self._module_for(engine)), out)
 
     def needs(self, engine: Engine) -> Needs:
@@ -221,8 +221,8 @@ def _check_range(where: str, extents: Range, least: int) -> None:
 
 def _typed(model: OnnxModel, scheme: Scheme) -> bytes:
     """The model in the scheme's types: what an engine is built from, and what lies beside it."""
-    from targets.tensorrt_precision import in_bf16, in_fp16
-    from targets.tensorrt_rules import check_rules
+    from targets.tensorrt.precision import in_bf16, in_fp16
+    from targets.tensorrt.rules import check_rules
 
     proto = model.proto()
     if scheme.precision in ("fp16", "bf16"):

@@ -9,7 +9,7 @@ from typing import Any
 from export.errors import InputError, UnsupportedError
 from export.model import TensorSpec
 from targets.base import Interface, axis_name
-from targets.openvino_session import first_line
+from targets.openvino.session import first_line
 
 
 def interface(path: Path) -> Interface:
@@ -21,7 +21,7 @@ def interface(path: Path) -> Interface:
     """
     import openvino
 
-    from targets.openvino_decoder import growing_states
+    from targets.openvino.decoder import growing_states
 
     try:
         network = openvino.Core().read_model(path)

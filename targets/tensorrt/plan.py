@@ -19,9 +19,9 @@ from typing import Any
 from export.errors import CompressError, EnvironmentFailure, SecurityError
 from targets import cuda
 from targets.base import Engine
-from targets.tensorrt_builder import AHEAD_OF_TIME, BuildSettings, Built, build_plan
-from targets.tensorrt_cache import cache_file, cache_folder, keep, read_cached
-from targets.tensorrt_profile import engine_layers, operators_by_precision
+from targets.tensorrt.builder import AHEAD_OF_TIME, BuildSettings, Built, build_plan
+from targets.tensorrt.cache import cache_file, cache_folder, keep, read_cached
+from targets.tensorrt.profile import engine_layers, operators_by_precision
 
 PLAN, SOURCE, RECORD = "model.engine", "model.onnx", "engine.json"
 

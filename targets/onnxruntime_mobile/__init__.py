@@ -21,8 +21,14 @@ from export.model import OnnxModel, TensorSpec
 from targets.base import FP32, Engine, Interface, Needs, Profile, Scheme, axis_name, median_call_s, on_request
 from targets.graph import has_attention, has_convolution
 from targets.isa import architecture, instruction_sets
-from targets.onnxruntime_profile import Constants, constant_shapes, kernel_precision, layer_times, without_profiler
-from targets.onnxruntime_session import (
+from targets.onnxruntime_mobile.profile import (
+    Constants,
+    constant_shapes,
+    kernel_precision,
+    layer_times,
+    without_profiler,
+)
+from targets.onnxruntime_mobile.session import (
     PROVIDERS,
     OnnxRuntimeSession,
     level,
@@ -107,7 +113,7 @@ class OnnxRuntimeMobile:
         NNCF (Zen 3); ResNet-56 1.7x static, whoever quantizes. Decoders try weights alone as well: a token of a GPT-2 of 4 x 256
         takes 0.39 of FP32's time in INT8, 0.35 in INT4 (Zen 4).
         """
-        from targets.cached_attention import keeps_cache
+        from targets.generation.cached_attention import keeps_cache
 
         graph = model.proto().graph if model else None
         attention, convolution = (has_attention(graph), has_convolution(graph)) if graph else (True, True)
@@ -150,8 +156,8 @@ class OnnxRuntimeMobile:
 
         `files` holds model.ort alone: a device stores one of them and nothing else.
         """
-        from targets.onnxruntime_build import minimal_build
-        from targets.onnxruntime_usability import usability
+        from targets.onnxruntime_mobile.build import minimal_build
+        from targets.onnxruntime_mobile.usability import usability
 
         start = time.perf_counter()
         path, plain = out / "model.ort", out / "model.onnx"

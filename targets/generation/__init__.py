@@ -17,9 +17,9 @@ import numpy as np
 
 from export.errors import InputError
 from export.model import TensorSpec
-from targets.beams import Beams
-from targets.decoder import decoder_on
-from targets.sampling import Pick
+from targets.generation.beams import Beams
+from targets.generation.decoder import decoder_on
+from targets.generation.sampling import Pick
 
 if TYPE_CHECKING:
     from typing import Self

@@ -13,7 +13,7 @@ import numpy as np
 from targets.base import LayerTime, call_s
 
 if TYPE_CHECKING:
-    from targets.openvino_session import OpenVinoSession
+    from targets.openvino.session import OpenVinoSession
 
 BLOCKS = 4
 """Times a model is compiled afresh to be profiled: its counters only ever add up."""

@@ -18,9 +18,9 @@ from export.model import OnnxModel, TensorSpec
 from targets.base import FP32, Engine, Needs, Profile, Scheme, median_call_s, on_request
 from targets.graph import has_attention
 from targets.isa import instruction_sets
-from targets.openvino_interface import partial_extent, with_known
-from targets.openvino_profile import layer_times, median_behind_s, operators_by_precision
-from targets.openvino_session import OpenVinoSession, first_line, missing_device, open_engine, properties
+from targets.openvino.interface import partial_extent, with_known
+from targets.openvino.profile import layer_times, median_behind_s, operators_by_precision
+from targets.openvino.session import OpenVinoSession, first_line, missing_device, open_engine, properties
 
 INSTALL = "pip install 'edge-compress[openvino]'"
 OLDEST = "2025.3"
@@ -132,8 +132,8 @@ class OpenVino:
         """
         import openvino
 
-        from targets.cached_attention import PRESENT, keeps_cache
-        from targets.openvino_decoder import keep_cache_inside
+        from targets.generation.cached_attention import PRESENT, keeps_cache
+        from targets.openvino.decoder import keep_cache_inside
 
         start = time.perf_counter()
         inside = self.device != "NPU" and keeps_cache(model)
@@ -190,7 +190,7 @@ class OpenVino:
         }
 
     def _inputs_inside(self, model: OnnxModel) -> tuple[TensorSpec, ...]:
-        from targets.openvino_decoder import inputs_inside
+        from targets.openvino.decoder import inputs_inside
 
         axes = {axis for spec in model.inputs for axis in spec.shape}
         if fixed := [axis for axis in self.shapes if axis in axes]:
@@ -233,7 +233,7 @@ class OpenVino:
     def profile_behind(
         self, past: int, engine: Engine, inputs: Mapping[str, np.ndarray], threads: int, runs: int
     ) -> Profile:
-        """As `targets.decoder.StatefulTarget` has it."""
+        """As `targets.generation.decoder.StatefulTarget` has it."""
         return self._profile(engine, inputs, threads, runs, past)
 
     def _profile(
@@ -250,7 +250,7 @@ class OpenVino:
 
 def _reads_cache(model: OnnxModel) -> bool:
     """A decoder reads all its weights for each token it writes: what shrinks them makes it faster."""
-    from targets.cached_attention import keeps_cache
+    from targets.generation.cached_attention import keeps_cache
 
     return keeps_cache(model)
 
