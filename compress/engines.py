@@ -47,7 +47,7 @@ def quantized(
         return model
     key = {
         **surroundings(),
-        "code": code_of("compress.quantize"),
+        "code": code_of("compress.quantize", "export"),
         "model": digest_of_files(model),
         "scheme": asdict(scheme),
         "calibration": calibration_key if scheme.needs_calibration else "",
@@ -84,7 +84,7 @@ def compiled(directory: RunDirectory, place: str, model: Shipped, target: Target
     key = {
         **surroundings(),
         **of_other(REGISTRY, target.name),
-        "code": code_of("targets"),
+        "code": code_of("targets", "export"),
         "model": digest_of_files(model),
         "target": target.name,
         "fields": fields_of(target),
@@ -143,16 +143,18 @@ def surroundings() -> dict[str, Any]:
 
 
 @cache
-def code_of(package: str) -> str:
-    """sha256 over a package's source: what it makes is made again when its code changes, not only with the next version.
+def code_of(*packages: str) -> str:
+    """sha256 over packages' sources: what they make is made again when their code changes, not only with the next version.
 
     For parts that take seconds to make. A training is kept.
     """
-    found = find_spec(package)
-    assert found is not None and found.submodule_search_locations
-    folder, digest = Path(found.submodule_search_locations[0]), hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
-        digest.update(f"{file.relative_to(folder).as_posix()} {sha256_of(file)}\n".encode())
+    digest = hashlib.sha256()
+    for package in packages:
+        found = find_spec(package)
+        assert found is not None and found.submodule_search_locations
+        folder = Path(found.submodule_search_locations[0])
+        for file in sorted(folder.rglob("*.py")):
+            digest.update(f"{package} {file.relative_to(folder).as_posix()} {sha256_of(file)}\n".encode())
     return digest.hexdigest()
 
 
