@@ -17,7 +17,7 @@ from benchmarks.contention import Watch
 from benchmarks.feed import Feed, kept
 from benchmarks.process import peak_bytes, resident_bytes
 from benchmarks.worker import Answer, Block, Loaded, first_line, receive, send
-from export.errors import CompressError
+from export.errors import CompressError, UnsupportedError
 from targets import Arrays, Engine, Profile, Session, load, load_concurrent, target_class
 
 if TYPE_CHECKING:
@@ -78,6 +78,11 @@ class _Served:
     def profile(self, inputs: Mapping[str, np.ndarray], runs: int, past: int | None) -> Profile:
         target, engine, threads = self._held
         if past is not None:
+            if not hasattr(target, "profile_behind"):
+                raise UnsupportedError(
+                    f"{target.name}: the decoder keeps its cache, and the target cannot profile a call behind {past} tokens: it has "
+                    "no profile_behind (targets/generation/decoder.py, StatefulTarget)"
+                )
             return cast("StatefulTarget", target).profile_behind(past, engine, inputs, threads, runs)
         return target.profile(engine, inputs, threads, runs)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from compress.ready import ReadyContext
 from compress.ready.model_folder import ModelFolder, read_json
-from export.errors import EnvironmentFailure
+from export.errors import EnvironmentFailure, InputError
 
 TOKENIZER, VOCABULARY = "tokenizer.json", "vocab.txt"
 
@@ -50,7 +50,8 @@ class Words:
         """Texts, or pairs of them, special tokens and all, cut at `longest` tokens."""
         self.tokenizer.enable_truncation(longest)
         self.tokenizer.no_padding()
-        found = self.tokenizer.encode_batch([row[0] if len(row) == 1 else tuple(row) for row in texts])
+        rows = [row[0] if len(row) == 1 else tuple(row) for row in texts]
+        found = self._asked(lambda: self.tokenizer.encode_batch(rows))
         return Encoded(
             ids=padded([each.ids for each in found], self.padding),
             mask=padded([each.attention_mask for each in found], 0),
@@ -62,7 +63,18 @@ class Words:
         """The ids of one text, however long."""
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
-        return list(self.tokenizer.encode(text, add_special_tokens=special).ids)
+        return list(self._asked(lambda: self.tokenizer.encode(text, add_special_tokens=special)).ids)
+
+    def _asked(self, encode: Callable[[], Any]) -> Any:
+        try:
+            return encode()
+        except Exception as error:  # tokenizers raises plain Exceptions
+            if type(error) is not Exception:
+                raise
+            raise InputError(
+                f"{self.file.name if self.file else VOCABULARY}: the tokenizer cannot read a text of the data: {error}; give it a "
+                "token for what it does not know (unk_token, or unk_id of a Unigram model), or texts of its own script"
+            ) from error
 
 
 def padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:

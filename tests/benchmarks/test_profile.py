@@ -34,3 +34,12 @@ def test_a_runtime_that_does_not_tell_leaves_the_row_empty(tmp_path: Path, monke
     assert layers_of(engine, networks.images(2), threads=1) == ()
     with pytest.raises(UnsupportedError, match="no profiler"):
         profile_of(engine, networks.images(2), threads=1)
+
+
+def test_a_target_that_cannot_fill_a_cache_first_says_so(tmp_path: Path) -> None:
+    engine = OnnxRuntimeMobile().compile(networks.convolutional(tmp_path / "in.onnx"), FP32, tmp_path)
+    with pytest.raises(
+        UnsupportedError,
+        match=r"onnxruntime_mobile: .* cannot profile a call behind 3 tokens: it has no profile_behind",
+    ):
+        profile_of(engine, networks.images(2), threads=1, past=3)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from jsonschema import Draft202012Validator
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models
 from transformers import BertForSequenceClassification, DebertaV2Config, DebertaV2ForSequenceClassification
 
 from benchmarks.metrics import F1
@@ -18,6 +19,7 @@ from benchmarks.preprocessing import TextPreprocessing
 from benchmarks.wordpiece import load_tokenizer
 from compress.padded import LengthBatches
 from compress.pipeline import run
+from compress.ready.words import Words
 from compress.recipe_schema import recipe_schema
 from export.errors import CompressError, InputError, QualityError, SecurityError
 from tests.compress.conftest import Cli
@@ -47,6 +49,18 @@ def folder(tmp_path: Path) -> Path:
     reviews(tmp_path / "reviews" / "dev.tsv", 10, first=60)
     reviews(tmp_path / "reviews" / "test.tsv", 14, first=70)
     return tmp_path
+
+
+def test_a_tokenizer_without_a_token_for_the_unknown_says_what_it_lacks() -> None:
+    words = Words(Tokenizer(models.Unigram([("a", -1.0), ("b", -2.0)])), Path("tokenizer.json"), 0)
+    assert words.ids("ab") == [0, 1] and words.encode([["ab"]], 4).ids.tolist() == [[0, 1]]
+    lacks = (
+        r"^tokenizer\.json: the tokenizer cannot read a text of the data: .*; give it a token for what it does not know"
+    )
+    with pytest.raises(InputError, match=lacks):
+        words.ids("ax")
+    with pytest.raises(InputError, match=lacks):
+        words.encode([["ax"]], 4)
 
 
 @pytest.mark.parametrize("written", [HUGGINGFACE, TEXT_CSV])
