@@ -24,7 +24,8 @@ from compress.samples import Calibration, Split, samples_of
 from compress.stages import ModelStage
 from compress.workload import Workload
 from targets import Engine, LayerTime, Scheme
-from targets.generation import Generation, writing
+from targets.generation import Generation
+from targets.generation.session import writing
 
 PROMPT, TOKENS = "length", "tokens"
 """Of a working point of a model that writes: the axis of its prompts' length, and how many tokens it writes."""

@@ -54,7 +54,7 @@ def _parts(engine: Engine) -> Mapping[str, Engine]:
 def _joined(engine: Engine, sessions: Mapping[str, Session]) -> Session:
     if engine.generation is None:
         return sessions[""]
-    from targets.generation import GenerationSession
+    from targets.generation.session import GenerationSession
 
     return GenerationSession(sessions, engine.parts["decoder"].inputs, engine.generation)
 

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.device.golden import Selftest
 from benchmarks.device.measure import SCHEMA
-from benchmarks.device.selftest import Selftest
 from benchmarks.measurements import Footprint, Interval, Latency
 from benchmarks.report import Row
 from benchmarks.stability import unstable

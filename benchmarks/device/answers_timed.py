@@ -12,7 +12,7 @@ from benchmarks.latency import Pool, Protocol, measure
 from export.bundle.manifest import Manifest
 from export.progress import Track
 from targets import Engine
-from targets.generation import writing
+from targets.generation.session import writing
 
 LENGTH, TOKENS = "length", "tokens"
 """Of a working point: the tokens of the prompt and of the answer; as in a run's report."""

@@ -1,10 +1,11 @@
-"""The golden inputs of a bundle, and what the engine answered to them where it was packed."""
+"""The golden inputs of a bundle, what the engine answered to them where it was packed, and what a test against them found."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,32 @@ _HEADER = re.compile(
     rb"'shape': \(((?:\d{1,9}, ?){0,8}\d{0,9})\), \} {0,64}\n",
     re.DOTALL,
 )
+
+
+@dataclass(frozen=True)
+class Selftest:
+    """What was found; times in seconds.
+
+    Args:
+        load_s: opening the engine, the runtime's import left out.
+        first_s: the first inference.
+        following_s: the median of all others.
+        findings: a sentence for each output that is not what it should be; none if the test is passed.
+        closest: the largest difference found, as a share of what is allowed.
+        unlike: of a model that writes: answers with another token than where it was packed, one as likely.
+    """
+
+    samples: int
+    load_s: float
+    first_s: float
+    following_s: float
+    findings: tuple[str, ...]
+    closest: float
+    unlike: int = 0
+
+    @property
+    def passed(self) -> bool:
+        return not self.findings
 
 
 def golden_samples(manifest: Manifest, folder: Path) -> list[Sample]:

@@ -5,43 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.device.golden import Sample, golden_samples
+from benchmarks.device.golden import Sample, Selftest, golden_samples
 from benchmarks.worker import first_line
 from export.bundle.manifest import Manifest
 from export.errors import CompressError, EnvironmentFailure, UnsupportedError
 from targets import REGISTRY, Engine, Session, Target, load, target_class
 from targets.isa import architecture
-
-
-@dataclass(frozen=True)
-class Selftest:
-    """What was found; times in seconds.
-
-    Args:
-        load_s: opening the engine, the runtime's import left out.
-        first_s: the first inference.
-        following_s: the median of all others.
-        findings: a sentence for each output that is not what it should be; none if the test is passed.
-        closest: the largest difference found, as a share of what is allowed.
-        unlike: of a model that writes: answers with another token than where it was packed, one as likely.
-    """
-
-    samples: int
-    load_s: float
-    first_s: float
-    following_s: float
-    findings: tuple[str, ...]
-    closest: float
-    unlike: int = 0
-
-    @property
-    def passed(self) -> bool:
-        return not self.findings
 
 
 def selftest(manifest: Manifest, folder: Path, threads: int = 1) -> Selftest:

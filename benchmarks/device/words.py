@@ -11,8 +11,8 @@ from benchmarks.sensors import emulator
 from export.bundle.verify import Bundle
 
 if TYPE_CHECKING:  # they need numpy, to say that a bundle is whole does not
+    from benchmarks.device.golden import Selftest
     from benchmarks.device.predict import Guess
-    from benchmarks.device.selftest import Selftest
 
 
 def verified_line(bundle: Bundle) -> str:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.device.golden import Sample
-from benchmarks.device.selftest import Selftest
-from targets.generation import Generation, GenerationSession
+from benchmarks.device.golden import Sample, Selftest
+from targets.generation import Generation
 from targets.generation.sampling import Pick
+from targets.generation.session import GenerationSession
 
 if TYPE_CHECKING:
     from targets.base import Arrays, Session

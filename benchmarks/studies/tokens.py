@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.serve import pin
 from export.errors import CompressError, InputError, SecurityError, UnsupportedError
 from targets import REGISTRY, Arrays, Engine, target_class
-from targets.generation import GenerationSession
+from targets.generation.session import GenerationSession
 
 ENGINE = "engine.json"
 PROMPT, TOKENS, ROUNDS = 128, 64, 12

@@ -11,7 +11,8 @@ import numpy as np
 from compress.accuracy_control.layer_switch import LayerSwitch
 from compress.generation.assembly import Assembly, PartCalibration
 from targets.base import Arrays
-from targets.generation import Generation, GenerationSession
+from targets.generation import Generation
+from targets.generation.session import GenerationSession
 
 ENCODER, DECODER = "encoder", "decoder"
 

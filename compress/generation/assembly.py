@@ -12,9 +12,10 @@ import numpy as np
 from compress.run_directory import sha256_of
 from export.model import OnnxModel, TensorSpec
 from targets.base import FP32, Arrays, Engine, Session
-from targets.generation import Generation, GenerationSession
+from targets.generation import Generation
 from targets.generation.cached_attention import PAST
 from targets.generation.decoder import WANTED
+from targets.generation.session import GenerationSession
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -16,7 +16,7 @@ from export.errors import InputError
 from export.model import TensorSpec
 from export.trace import evaluating
 from targets.base import Arrays
-from targets.generation import GenerationSession
+from targets.generation.session import GenerationSession
 
 
 class TorchPart:

@@ -12,7 +12,8 @@ from compress.pack.golden import FROM_ONNX, HERE, Answered
 from export.bundle.writing import JUDGED
 from export.errors import UnsupportedError
 from targets import Engine, Target, load
-from targets.generation import Generation, GenerationSession
+from targets.generation import Generation
+from targets.generation.session import GenerationSession
 
 
 def written_answers(

@@ -34,6 +34,7 @@ WRITING = frozenset(
         "targets.generation",
         "targets.generation.cached_attention",
         "targets.generation.decoder",
+        "targets.generation.session",
     }
 )
 """What only a model that writes needs, and is imported where it does: the runner of another goes without."""

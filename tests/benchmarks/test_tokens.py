@@ -14,7 +14,7 @@ from benchmarks.studies import tokens as study
 from benchmarks.studies.tokens import TokenTimes, Writer, names_of, random_prompts, read_writer, time_tokens
 from export.errors import InputError, SecurityError, UnsupportedError
 from targets import Arrays
-from targets.generation import GenerationSession
+from targets.generation.session import GenerationSession
 from targets.onnxruntime_mobile import OnnxRuntimeMobile
 from tests.compress.writer_run import TARGET, writer_run
 from tests.targets.writers import WORDS

@@ -16,7 +16,8 @@ from compress.generation.assembly import Assembly, PartCalibration, open_part
 from compress.quantize.model import quantize_model
 from export.model import OnnxModel
 from targets.base import Arrays, Scheme
-from targets.generation import Generation, GenerationSession
+from targets.generation import Generation
+from targets.generation.session import GenerationSession
 
 WORDS, WIDTH = 11, 8
 RNG = np.random.default_rng(0)

@@ -18,7 +18,7 @@ from compress.generation import Generation, Writing
 from compress.generation.transformers_parts import causal_parts
 from compress.pack import pack
 from export.errors import InputError
-from targets.generation import writing
+from targets.generation.session import writing
 from targets.tensorrt import TensorRt
 from tests.compress.test_explain import ROOFLINE
 from tests.compress.tiny_writers import PRUNE, write_writer

@@ -13,8 +13,9 @@ from compress.generation.transformers_parts import CausalLM, Seq2SeqLM, causal_p
 from export.errors import InputError
 from export.to_onnx import to_onnx
 from targets import Engine
-from targets.generation import Generation, GenerationSession, writing
+from targets.generation import Generation
 from targets.generation.sampling import Pick
+from targets.generation.session import GenerationSession, writing
 
 transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install edge-compress[nlp]"

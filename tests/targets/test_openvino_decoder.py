@@ -23,8 +23,9 @@ from export.errors import UnsupportedError  # noqa: E402
 from export.model import OnnxModel  # noqa: E402
 from export.to_onnx import to_onnx  # noqa: E402
 from targets import FP32, load  # noqa: E402
-from targets.generation import Generation, GenerationSession, writing  # noqa: E402
+from targets.generation import Generation  # noqa: E402
 from targets.generation.cached_attention import cached_attention, keeps_cache  # noqa: E402
+from targets.generation.session import GenerationSession, writing  # noqa: E402
 from targets.onnxruntime_mobile import OnnxRuntimeMobile  # noqa: E402
 from targets.openvino import OpenVino  # noqa: E402
 from targets.openvino.profile import layer_times, median_behind_s  # noqa: E402

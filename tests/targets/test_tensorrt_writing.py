@@ -22,7 +22,8 @@ from compress.generation.parts import Part  # noqa: E402
 from compress.generation.transformers_parts import CausalLM, Seq2SeqLM, causal_parts, seq2seq_parts  # noqa: E402
 from export.to_onnx import to_onnx  # noqa: E402
 from targets import Engine, Scheme  # noqa: E402
-from targets.generation import Generation, GenerationSession  # noqa: E402
+from targets.generation import Generation  # noqa: E402
+from targets.generation.session import GenerationSession  # noqa: E402
 from targets.tensorrt import TensorRt  # noqa: E402
 from tests.targets.test_generation import END, PADDING, PROMPTS, WORDS, spread  # noqa: E402
 

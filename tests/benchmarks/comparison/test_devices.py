@@ -15,7 +15,7 @@ from benchmarks.comparison.device_report import (
     read_device_report,
 )
 from benchmarks.comparison.devices import Desk, made_digests, side_by_side, side_by_side_table
-from benchmarks.device.selftest import Selftest
+from benchmarks.device.golden import Selftest
 from benchmarks.measurements import Footprint, Interval, Latency
 from benchmarks.render.html import devices_html
 from export.errors import InputError

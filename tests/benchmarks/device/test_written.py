@@ -10,7 +10,8 @@ import pytest
 from benchmarks.device.written import answer, judged
 from export.model import TensorSpec
 from targets.base import Arrays
-from targets.generation import Generation, GenerationSession
+from targets.generation import Generation
+from targets.generation.session import GenerationSession
 from tests.targets.writers import END, PADDING, WORDS, greedy, logits_after
 
 PROMPTS = ([3, 5, 10], [3, 5, 11], [11, 7, 6], [3, 7])
