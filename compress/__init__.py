@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import export  # noqa: F401 - before any runtime: it keeps them from reporting to their vendors
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -110,7 +109,6 @@ def with_nncf(samples: Samples, prepared: onnx.ModelProto, scheme: Scheme) -> on
     NNCF takes symmetric activations, asymmetric ones for transformers. Each has one range a tensor: ONNX Runtime
     refuses the per-channel zero points that NNCF gives to depthwise convolutions by default.
     """
-    os.environ.setdefault("NNCF_CI", "1")  # NNCF reports each use to its vendor unless this is set before its import.
     import nncf
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters as Advanced
     from nncf.quantization.advanced_parameters import OverflowFix, QuantizationParameters

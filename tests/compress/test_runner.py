@@ -11,8 +11,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -37,7 +36,9 @@ def test_ruffs_list_of_python_3_9_holds_what_the_runner_holds() -> None:
     """targets/ and export/ are whole: what is not in the runner there is told by test_imports.py."""
     lint = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["per-file-target-version"]
     patterns = [each for pattern, version in lint.items() if version == "py39" for each in braces(pattern)]
-    unlisted = {place for place in MODULES_OF_ANY if not any(fnmatch(place, pattern) for pattern in patterns)}
+    unlisted = {
+        place for place in MODULES_OF_ANY if not any(PurePosixPath(place).match(pattern) for pattern in patterns)
+    }
     assert {place for place in unlisted if (ROOT / place).read_text().strip()} <= {"benchmarks/__init__.py"}
     needless = [
         each for each in patterns if each.startswith("benchmarks/") and "*" not in each and each not in MODULES_OF_ANY
@@ -51,6 +52,11 @@ def test_every_module_is_python_3_9_and_keeps_its_lines(place: str) -> None:
     whole, stripped = ast.parse(source), ast.parse(bare(source), feature_version=(3, 9))
     lines = [[node.lineno for node in ast.walk(tree) if isinstance(node, ast.Call)] for tree in (whole, stripped)]
     assert lines[0] == lines[1], "a traceback tells the place in the repository"
+
+
+def test_on_a_device_too_no_runtime_reports_to_its_vendor() -> None:
+    for target in TARGETS:
+        assert "report_to_nobody()" in modules(target)["export/__init__.py"] and "export/privacy.py" in modules(target)
 
 
 def test_documentation_is_left_out_and_code_is_not() -> None:
@@ -109,7 +115,7 @@ def test_it_needs_numpy_and_one_runtime(target: str, tmp_path: Path) -> None:
 
 MEASURE = """
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 sys.path.insert(0, "modules.zip")
 from benchmarks.device.measure import measured_here
 from benchmarks.latency import Protocol
