@@ -140,7 +140,9 @@ def _one_process(
     concurrent = protocol.mode == "throughput"
     generator = random.Random(f"{protocol.seed} {process}")
     with ExitStack() as stack:
-        workers = {name: Worker(engine, protocol.threads, concurrent) for name, engine in engines.items()}
+        # Which is started, loaded and warmed up first is drawn as well: a fixed place would favour the same engine each time.
+        order = generator.sample(list(engines), len(engines))
+        workers = {name: Worker(engines[name], protocol.threads, concurrent) for name in order}
         for worker in workers.values():
             stack.callback(worker.close)
         for worker in workers.values():

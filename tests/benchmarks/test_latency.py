@@ -50,6 +50,28 @@ def test_measuring_goes_on_until_the_interval_is_narrow_or_the_time_is_up(tmp_pa
     assert len(narrow.blocks_s) == QUICK.most_processes
 
 
+def test_no_engine_is_always_started_and_loaded_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, entered = list[str](), list[str]()
+
+    class Noted(Worker):
+        def __init__(self, engine: Engine, threads: int = 1, concurrent: bool = False) -> None:
+            started.append(engine.scheme)
+            super().__init__(engine, threads, concurrent)
+
+        def __enter__(self) -> Noted:
+            entered.append(self.engine.scheme)
+            super().__enter__()
+            return self
+
+    monkeypatch.setattr("benchmarks.latency.Worker", Noted)
+    engines = {name: sleeping_engine(tmp_path, seconds) for name, seconds in (("one", 0.003), ("other", 0.004))}
+    protocol = replace(QUICK, processes=8, half_width=1e9)
+    measure(engines, POOL, protocol, expected={name: {} for name in engines})
+    assert entered == started, "loaded in the order of their start"
+    firsts = started[::2]
+    assert len(firsts) == protocol.processes and set(firsts) == {"0.003", "0.004"}
+
+
 def test_throughput_counts_requests_under_way_at_once(tmp_path: Path) -> None:
     engine = sleeping_engine(tmp_path, 0.005)
     protocol = replace(QUICK, mode="throughput", threads=2)
