@@ -1,6 +1,6 @@
 """What a user's models are called, hold and do stays on the machine: the runtimes' reports to their vendors are switched off.
 
-ONNX Runtime 1.29 and later sends names and hashes of models, names of operators and times to its vendor unless a variable says
+ONNX Runtime 1.29 and later sends names and hashes of models and times of calls to its vendor unless a variable says
 otherwise (github.com/microsoft/onnxruntime/pull/27379); OpenVINO and NNCF each tell theirs of being imported and used. All of
 that is settled at their import. So `export` switches it off at its own, and all packages of this toolkit import it first.
 """

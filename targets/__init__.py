@@ -1,4 +1,4 @@
-"""One file per runtime. To add a target: write its file, add its line to TARGETS, or register it from a distribution."""
+"""One folder per runtime. To add a target: write it, add its line to TARGETS, or register it from a distribution."""
 
 from __future__ import annotations
 
