@@ -68,7 +68,8 @@ class Bench:
     @property
     def unstable(self) -> str | None:
         """Why no speed may be claimed; None where it may."""
-        again = Latency(1, {}, self.protocol.threads, 0.0, (), faster_than_fp32=self.control)
+        loaded = any(row.latency.under_load for row in self.rows if row.latency)
+        again = Latency(1, {}, self.protocol.threads, 0.0, (), faster_than_fp32=self.control, under_load=loaded)
         row = Row("", self.rows[0].name, "", "control", "measured", latency=(again,))
         return unstable(row, self.half_width_limit)
 

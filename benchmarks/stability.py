@@ -1,11 +1,16 @@
-"""Was the machine quiet enough? The reference measured against itself must come out as 1."""
+"""Was the machine quiet enough? The reference measured against itself must come out as 1, and nothing else may run."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from benchmarks.report import Row
 
 FEWEST_PROCESSES = 5
 """Of each engine. The spread from process to process is not known from fewer."""
+
+CROWDED_CORES = 0.25
+"""Cores that other programs may keep busy before a report says so. An idle machine shows under 0.05."""
 
 
 def unstable(control: Row, limit: float) -> str | None:
@@ -15,6 +20,11 @@ def unstable(control: Row, limit: float) -> str | None:
         control: the reference against itself; the ratio of its first latency is the A/A interval.
         limit: the largest half-width that is allowed, as a share: 0.05 is 5 %.
     """
+    if control.latency and control.latency[0].under_load:
+        return (
+            "the machine was under load while measuring: most blocks were cut into, long calls more than short ones; "
+            "close other programs and run again"
+        )
     found = control.latency[0].faster_than_fp32 if control.latency else None
     if found is None:
         return None
@@ -30,3 +40,20 @@ def unstable(control: Row, limit: float) -> str | None:
     told = f"A/A {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
     wide = f", half-width {half:.3f}, at most {limit:g} allowed" if half > limit else ""
     return f"the machine was unstable while measuring ({told}{wide}); close other programs and run again"
+
+
+def crowded(elsewhere_cores: Iterable[float]) -> str | None:
+    """What to say of programs that ran beside a measurement; None where hardly anything did.
+
+    The A/A row does not show them: they slow the reference and its control alike, but large engines more than small ones.
+
+    Args:
+        elsewhere_cores: of each engine's timings, see `Timings.elsewhere_cores`.
+    """
+    most = max(elsewhere_cores, default=0.0)
+    if most < CROWDED_CORES:
+        return None
+    return (
+        f"other programs kept {most:.1f} cores busy meanwhile; they share caches and memory with what is measured and slow "
+        "large engines more than small ones, so that a ratio may be too high; close them and measure again"
+    )

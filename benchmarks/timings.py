@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,6 +26,8 @@ class Timings:
         quiet: whether the block was undisturbed.
         calls_s: every call of every block.
         requests: calls under way at once.
+        elsewhere_cores: cores that worked for other programs meanwhile, on average; see `Disturbance.elsewhere_s`.
+        cpu_s: of each block, the CPU time of the whole process a call, the making of its inputs included.
     """
 
     batch_size: int
@@ -35,6 +37,8 @@ class Timings:
     calls_s: np.ndarray
     measured_s: float
     requests: int = 1
+    elsewhere_cores: float = 0.0
+    cpu_s: tuple[np.ndarray, ...] = ()
 
     @property
     def median_s(self) -> float:
@@ -61,6 +65,10 @@ class Timings:
         rounds = [_kept(mine & theirs) for mine, theirs in zip(self.quiet, other.quiet)]
         return ratio_interval(_chosen(other.blocks_s, rounds), _chosen(self.blocks_s, rounds))
 
+    def in_cpu_time(self) -> Timings:
+        """The same with CPU time for wall time: what is left to go by where others cut into most of the blocks."""
+        return replace(self, blocks_s=self.cpu_s)
+
     def latency(
         self, sizes: Mapping[str, int], over_torch: Timings | None = None, over_fp32: Timings | None = None
     ) -> Latency:
@@ -75,6 +83,7 @@ class Timings:
             faster_than_fp32=self.faster_than(over_fp32) if over_fp32 else None,
             contended=self.contended,
             under_load=self.under_load,
+            elsewhere_cores=self.elsewhere_cores,
             calls=len(self.calls_s),
             measured_s=self.measured_s,
             tails=tails(self.calls_s),

@@ -16,6 +16,7 @@ from benchmarks.render.tables import Line, Table
 from benchmarks.render.terminal import print_table
 from benchmarks.render.wording import MISSING, byte_size, milliseconds, ratio, significant
 from benchmarks.report import write_text_whole
+from benchmarks.stability import crowded
 from export.errors import InputError
 
 PERCENTILES = ("p90", "p99", "p99.9")
@@ -127,3 +128,5 @@ def _notes(bench: Bench) -> Iterable[str]:
         yield "Percentiles by MLPerf's early-stopping rule; more calls take more --seconds."
     if any(row.latency and row.latency.under_load for row in bench.rows):
         yield "Something else was running: too few blocks were undisturbed, so the contended ones count too."
+    if neighbours := crowded(row.latency.elsewhere_cores for row in bench.rows if row.latency):
+        yield f"{neighbours[0].upper()}{neighbours[1:]}."

@@ -68,6 +68,9 @@ class Speedup(Protocol):
     def time(self, model: nn.Module, on: str | None, arithmetic: Arithmetic) -> Timed:
         """What the runtime's profiler tells of `model`."""
 
+    def crowded(self) -> str | None:
+        """What to say of other programs that ran beside the measurements so far; None where hardly any did."""
+
 
 @dataclass(frozen=True)
 class StepContext:

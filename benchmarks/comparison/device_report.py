@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,7 +70,7 @@ class DeviceReport:
         if self.emulated:
             return "the processor is emulated"
         latency = next(each for each in self.latency if each.batch_size == batch_size)
-        again = Latency(batch_size, {}, 1, 0.0, latency.block_medians_s, faster_than_fp32=self.control[batch_size])
+        again = replace(latency, faster_than_fp32=self.control[batch_size])
         return unstable(Row(self.target, "", "", "control", "measured", latency=(again,)), HALF_WIDTH_LIMIT)
 
     def write(self, path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.latency import CONTROL, Measured
 from benchmarks.report import Row, Verdict
+from benchmarks.stability import crowded
 from compress.deploy.candidates import Candidate, compile_candidates, offered
 from compress.deploy.choice import ORIGINAL, Ratios, choose, confirm
 from compress.deploy.rows import candidate_row, failed_row, row_of, timed
@@ -148,6 +149,8 @@ def _measure_afresh(
             rows[0], row = replace(rows[0], throughput=before), replace(row, throughput=after)
     slower = of_final.slower
     warnings = [f"{target.name}: the model after {final} is, in FP32, {slower}"] if slower else []
+    if neighbours := crowded(latency.elsewhere_cores for each in (rows[0], row) for latency in each.latency):
+        warnings.append(f"{target.name}: {neighbours}")
     if unlike := bench.unlike_torch(fp32[ORIGINAL]):
         warnings.append(f"{target.name}: {unlike}")
     return _Afresh(tuple(rows), best, row, torch, tuple(warnings))

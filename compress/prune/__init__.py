@@ -115,7 +115,8 @@ class Prune:
             layers=(widths_before, widths(model)),
             left_alone=done.left_alone,
         )
-        return StepResult(model, done.facts | facts, step_warnings(done.goal, done.found))
+        crowded = context.speedup.crowded() if done.goal.name == "speedup" else None
+        return StepResult(model, done.facts | facts, step_warnings(done.goal, done.found, crowded))
 
     def restore(self, model: nn.Module, folder: Path) -> nn.Module:
         """Cut `model` as the plan in `folder` says.

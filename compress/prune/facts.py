@@ -49,8 +49,12 @@ def step_facts(
     }
 
 
-def step_warnings(goal: Goal, found: Found) -> tuple[str, ...]:
-    """What the rules promised and the exactness check refused; and a removal much larger than asked."""
+def step_warnings(goal: Goal, found: Found, crowded: str | None) -> tuple[str, ...]:
+    """What the rules promised and the exactness check refused; and a removal much larger than asked.
+
+    Args:
+        crowded: what to say of other programs beside the measurements.
+    """
     warnings = [f"prune: {each.where} is left alone: {each.reason}" for each in found.left_alone]
     if not found.plan.cuts and not found.plan.skipped:
         warnings.append(
@@ -62,6 +66,8 @@ def step_warnings(goal: Goal, found: Found) -> tuple[str, ...]:
             f"prune.{goal.name}: asked {goal.asked:g}, reached {found.reached.measured:.3g}, for widths change in steps; "
             "a lower multiple_of or a higher max_removed comes closer"
         )
+    if crowded:
+        warnings.append(f"prune.{goal.name}: while candidates were timed, {crowded}")
     return tuple(warnings)
 
 

@@ -10,7 +10,6 @@ import psutil
 import pytest
 
 from benchmarks.accuracy import filled, parts, score
-from benchmarks.contention import Disturbance
 from benchmarks.latency import CONTROL, Protocol, measure
 from benchmarks.metrics import Accuracy
 from benchmarks.studies.models import conv_inputs, conv_model, engine_on
@@ -106,20 +105,6 @@ def test_where_hardly_a_round_is_quiet_all_count_and_the_report_says_so() -> Non
     one = timings([[1.0, 2.0, 3.0, 4.0]] * 5, [[False, False, False, True]] * 5)
     assert one.under_load
     assert one.median_s == 2.5
-
-
-@pytest.mark.parametrize(
-    ("disturbance", "contended"),
-    [
-        (Disturbance(waited_s=0.0005, stolen_s=0.0, switches=9), False),
-        (Disturbance(waited_s=0.005, stolen_s=0.0, switches=1), True),
-        (Disturbance(waited_s=0.0, stolen_s=0.01, switches=0), True),
-        (Disturbance(waited_s=None, stolen_s=0.0, switches=40), True),
-        (Disturbance(waited_s=None, stolen_s=0.0, switches=1), False),
-    ],
-)
-def test_what_counts_as_contended(disturbance: Disturbance, contended: bool) -> None:
-    assert disturbance.contended(wall_s=0.08, cpu_s=0.06, threads=1) is contended
 
 
 def test_peak_memory_is_the_workers_own_and_not_its_parents(tmp_path: Path) -> None:

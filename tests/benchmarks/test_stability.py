@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.measurements import Interval, Latency
 from benchmarks.report import Row
-from benchmarks.stability import unstable
+from benchmarks.stability import crowded, unstable
 
 
 def control(interval: Interval | None, processes: int = 5) -> Row:
@@ -46,3 +48,18 @@ def test_few_processes_tell_nothing_of_how_processes_differ() -> None:
     sentence = unstable(control(Interval(1.0, 0.99, 1.01), processes=2), 0.05)
     assert sentence is not None
     assert "measured in 2 processes of each engine, 5 are needed" in sentence
+
+
+def test_a_machine_under_load_bears_no_claim_whatever_its_control_says() -> None:
+    """Both of the control's engines are cut into alike; a short engine beside them is not."""
+    steady = control(Interval(1.001, 0.99, 1.01))
+    loaded = replace(steady, latency=(replace(steady.latency[0], under_load=True),))
+    sentence = unstable(loaded, 0.05)
+    assert sentence is not None and sentence.startswith("the machine was under load while measuring")
+
+
+def test_other_programs_are_told_of_though_they_slow_the_control_as_well() -> None:
+    assert crowded([]) is None
+    assert crowded([0.04, 0.2]) is None
+    sentence = crowded([0.04, 0.93])
+    assert sentence is not None and sentence.startswith("other programs kept 0.9 cores busy meanwhile; ")

@@ -87,8 +87,9 @@ def test_bert_loses_heads_and_neurons(implementation, tmp_path):
 class FakeSpeedup:
     """A runtime on which time is proportional to the width between two layers, plus half as much that never goes."""
 
-    def __init__(self, figure, target=None):
+    def __init__(self, figure, target=None, crowded=None):
         self.figure, self.target, self.asked, self.arithmetic = figure, target or OnnxRuntimeMobile(), [], []
+        self.crowded = lambda: crowded
 
     def measure(self, model, on, arithmetic):
         self.asked.append(on)
@@ -117,6 +118,14 @@ def test_speedup_is_measured_on_candidates_until_it_is_reached(tmp_path, cache):
     assert told["measured_over_predicted"] == told["measured"] / told["predicted"]
     assert told["measured_over_macs_ratio"] == told["measured"] / result.facts["macs"]["ratio"]
     assert set(speedup.asked) == {"openvino"} and told["candidates_measured"] == len(speedup.asked) <= 8
+
+
+def test_a_search_beside_other_programs_says_so(tmp_path, cache):
+    speedup = FakeSpeedup(lambda model: 128 / model.classifier[0].in_features, crowded="others kept 0.9 cores busy")
+    result = pruned(Prune(speedup=1.5, multiple_of=1), models.Vgg, models.images(), tmp_path, speedup)
+    assert "prune.speedup: while candidates were timed, others kept 0.9 cores busy" in result.warnings
+    alone = pruned(Prune(macs_ratio=1.5, multiple_of=1), models.Vgg, models.images(), tmp_path, speedup)
+    assert not any("busy" in warning for warning in alone.warnings)
 
 
 def test_int8_starts_from_what_int8_alone_gives(tmp_path, cache):

@@ -29,7 +29,8 @@ def timings(call_s: float, slice_s: float | None) -> Timings:
     if slice_s is not None:
         calls[:, :, : 18 if call_s > 2e-3 else 2] += slice_s
     quiet = np.full((5, 4), slice_s is None)
-    return Timings(1, 1, tuple(np.median(calls, axis=2)), tuple(quiet), calls.ravel(), 1.0)
+    cpu_s = np.full((5, 4), call_s)
+    return Timings(1, 1, tuple(np.median(calls, axis=2)), tuple(quiet), calls.ravel(), 1.0, cpu_s=tuple(cpu_s))
 
 
 @pytest.mark.parametrize("slice_s", [None, 8e-3])
