@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from benchmarks.device.selftest import engine_of
 from compress.cli import app
-from compress.doctor import print_doctor
+from compress.cli.doctor import print_doctor
 from compress.engines import read_engine
 from compress.recipe import load_recipe
 from compress.recipe_schema import recipe_schema

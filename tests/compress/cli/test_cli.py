@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from safetensors.torch import save_file
 
 from compress.cli import main
-from compress.init import name_of
+from compress.cli.init import name_of
 from tests.compress.conftest import Cli
 from tests.compress.tiny import RECIPE, WORKLOAD, write_tiny
 

@@ -186,7 +186,7 @@ def _bench_files(
     from benchmarks.bench import bench as measure_all
     from benchmarks.bench import line_up
     from benchmarks.latency import Protocol
-    from compress.bench import axis_sizes, print_bench, write_bench
+    from compress.cli.bench import axis_sizes, print_bench, write_bench
     from compress.show import Terminal
 
     console = Console()

@@ -13,7 +13,7 @@ from rich.console import Console
 from benchmarks.bench import Bench, BenchRow
 from benchmarks.latency import Protocol
 from benchmarks.measurements import Footprint, Interval, Latency, Tail, Throughput
-from compress.bench import axis_sizes, bench_table, control_line, print_bench
+from compress.cli.bench import axis_sizes, bench_table, control_line, print_bench
 from export.errors import InputError
 from tests.compress.conftest import Cli
 from tests.targets import networks

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from benchmarks.mlflow_log import FILE_STORE, NO_TELEMETRY
 from benchmarks.render.html import report_html
 from benchmarks.render.markdown import report_markdown
-from compress.report import write_report
+from compress.cli.report import write_report
 from export.errors import EnvironmentFailure, InputError
 from tests.benchmarks.render.made_up import made_up_report
 from tests.compress.conftest import Cli

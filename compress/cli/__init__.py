@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import compress
-from compress import cli_device, cli_measured
+from compress.cli import device, measured
 from export.errors import CompressError, EnvironmentFailure, InputError
 
 app = typer.Typer(
@@ -96,7 +96,7 @@ def check(recipe: RecipeFile, overrides: Overrides = None) -> None:
     from rich.console import Console
 
     from compress import preflight
-    from compress.print_plan import print_plan
+    from compress.cli.plan import print_plan
 
     plan = preflight.check(recipe, overrides or ())
     print_plan(plan, Console())
@@ -158,7 +158,7 @@ def doctor() -> None:
     """Which targets, accelerators and instruction sets this machine has, and how to install what is missing."""
     from rich.console import Console
 
-    from compress.doctor import print_doctor
+    from compress.cli.doctor import print_doctor
 
     print_doctor(Console())
 
@@ -174,7 +174,7 @@ def report(
     ] = None,
 ) -> None:
     """Draw the report of a finished run again from its report.json; nothing is measured."""
-    from compress.report import write_report
+    from compress.cli.report import write_report
 
     for line in write_report(folder, html, mlflow):
         typer.echo(line)
@@ -208,7 +208,7 @@ def init(
     data: Annotated[Path | None, typer.Option(help="What that model is judged on.", show_default=False)] = None,
 ) -> None:
     """Write a commented recipe and workload file for a model of your own."""
-    from compress.init import name_of, write_for_model, write_starter
+    from compress.cli.init import name_of, write_for_model, write_starter
 
     name = name_of(folder) if name is None else name
     if model is not None:
@@ -224,11 +224,11 @@ def init(
 
 
 for verb in (
-    cli_measured.compare,
-    cli_measured.bench,
-    cli_device.pack,
-    cli_device.verify,
-    cli_device.selftest,
+    measured.compare,
+    measured.bench,
+    device.pack,
+    device.verify,
+    device.selftest,
 ):
     app.command()(verb)
 

@@ -148,4 +148,4 @@ def _refuse_existing(files: list[Path]) -> None:
 
 
 def _template(name: str) -> str:
-    return (resources.files("compress") / "templates" / f"{name}.txt").read_text(encoding="utf-8")
+    return (resources.files("compress.cli") / "templates" / f"{name}.txt").read_text(encoding="utf-8")
