@@ -1,4 +1,4 @@
-"""What disturbed a block of calls: waits for a core, time the hypervisor took, forced switches, work on other cores."""
+"""What disturbed a block of calls: time its threads waited for a core, time the hypervisor took, forced switches."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ WAITED = 0.02
 """Share of a block's wall time beyond which it counts as contended. An undisturbed block waits under 0.002."""
 SWITCHES_PER_S = 100.0
 """Forced switches a second that count as contended where the system does not tell how long threads waited."""
+TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+"""In which /proc/stat counts."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,7 @@ class Disturbance:
         waited_s: seconds that threads were ready to run and had no core, summed over the threads.
         stolen_s: seconds that the hypervisor gave the process's cores to others; it counts in ticks, mostly of 10 ms.
         switches: times that the scheduler took a core away.
-        elsewhere_s: seconds that all cores of the machine worked for other processes. Counted in ticks, so that it may be
-            below 0 in one block; right over many. It contends for no core, but for caches, memory and clock rates.
+        elsewhere_s: seconds that all cores worked for other processes; counted in ticks, right over many blocks.
     """
 
     waited_s: float | None
@@ -51,19 +52,16 @@ class Watch:
         self._before = self._now()
 
     def stop(self) -> Disturbance:
-        before, now = self._before, self._now()
-        waited = None if before.waited_s is None or now.waited_s is None else max(0.0, now.waited_s - before.waited_s)
-        elsewhere_s = now.elsewhere_s - before.elsewhere_s
-        return Disturbance(waited, now.stolen_s - before.stolen_s, now.switches - before.switches, elsewhere_s)
+        (waited, stolen, switches, elsewhere), now = self._before, self._now()
+        spent = None if waited is None or now[0] is None else max(0.0, now[0] - waited)
+        return Disturbance(spent, now[1] - stolen, now[2] - switches, now[3] - elsewhere)
 
-    def _now(self) -> Disturbance:
-        """The counters, as if the process's life were one block."""
-        path = Path("/proc/stat")
-        stat = path.read_text() if path.exists() else ""
-        elsewhere_s = busy_s(stat) - time.process_time() if stat else 0.0
-        return Disturbance(
-            waited_s(Path("/proc/self/task")), stolen_s(stat, self._cores), forced_switches(), elsewhere_s
-        )
+    def _now(self) -> tuple[float | None, float, int, float]:
+        path, waited, switches = Path("/proc/stat"), waited_s(Path("/proc/self/task")), forced_switches()
+        if not path.exists():
+            return waited, 0.0, switches, 0.0
+        stat = path.read_text()
+        return waited, stolen_s(stat, self._cores), switches, busy_s(stat) - time.process_time()
 
 
 def waited_s(tasks: Path) -> float | None:
@@ -83,17 +81,10 @@ def waited_s(tasks: Path) -> float | None:
 def stolen_s(stat: str, cores: list[int]) -> float:
     """Seconds stolen from `cores` since boot, from the text of /proc/stat (eighth figure of a core's line)."""
     names = {f"cpu{core}" for core in cores}
-    return sum(int(line.split()[8]) for line in stat.splitlines() if line.split(" ", 1)[0] in names) / _ticks_a_second()
+    return sum(int(line.split()[8]) for line in stat.splitlines() if line.split(" ", 1)[0] in names) / TICKS_PER_S
 
 
 def busy_s(stat: str) -> float:
-    """Seconds that all cores together worked since boot, from the text of /proc/stat.
-
-    Source: proc_stat(5): user, nice, system, irq and softirq of the first line; guests are in user and nice.
-    """
-    figures = [int(figure) for figure in stat.partition("\n")[0].split()[1:]]
-    return sum(figures[place] for place in (0, 1, 2, 5, 6)) / _ticks_a_second()
-
-
-def _ticks_a_second() -> int:
-    return os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+    """Seconds that all cores worked since boot: user, nice, system, irq and softirq in /proc/stat's first line."""
+    figures = stat.split(maxsplit=8)
+    return sum(int(figures[place]) for place in (1, 2, 3, 6, 7)) / TICKS_PER_S

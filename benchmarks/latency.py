@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -196,23 +195,23 @@ def _repeat(worker: Worker, count: int, record: _Record) -> None:
 
 
 def _timings(record: _Record, protocol: Protocol) -> dict[int, Timings]:
-    return {size: _timings_at(size, processes, record.requests, protocol) for size, processes in record.blocks.items()}
-
-
-def _timings_at(size: int, processes: Sequence[Sequence[Block]], requests: int, protocol: Protocol) -> Timings:
-    throughput, blocks = protocol.mode == "throughput", list(chain.from_iterable(processes))
-    measured_s = sum(block.wall_s for block in blocks)
-    return Timings(
-        size,
-        protocol.threads,
-        tuple(np.array([_value(block, throughput) for block in process]) for process in processes),
-        tuple(np.array([_quiet(block, protocol.threads) for block in process]) for process in processes),
-        np.concatenate([block.call_s for block in blocks]),
-        measured_s,
-        requests,
-        max(0.0, sum(block.disturbance.elsewhere_s for block in blocks)) / measured_s,
-        tuple(np.array([block.cpu_s / len(block.call_s) for block in process]) for process in processes),
-    )
+    throughput = protocol.mode == "throughput"
+    found = {}
+    for size, processes in record.blocks.items():
+        blocks = [block for process in processes for block in process]
+        measured_s = sum(block.wall_s for block in blocks)
+        found[size] = Timings(
+            size,
+            protocol.threads,
+            tuple(np.array([_value(block, throughput) for block in process]) for process in processes),
+            tuple(np.array([_quiet(block, protocol.threads) for block in process]) for process in processes),
+            np.concatenate([block.call_s for block in blocks]),
+            measured_s,
+            record.requests,
+            max(0.0, sum(block.disturbance.elsewhere_s for block in blocks)) / measured_s,
+            tuple(np.array([block.cpu_s / len(block.call_s) for block in process]) for process in processes),
+        )
+    return found
 
 
 def _value(block: Block, throughput: bool = False) -> float:

@@ -50,7 +50,7 @@ class Latency:
     under_load: bool = False
     """Too few rounds were quiet, so the contended ones count as well."""
     elsewhere_cores: float = 0.0
-    """Cores of the machine that worked for other programs meanwhile, on average: they share caches, memory and clock rates."""
+    """Cores that worked for other programs meanwhile, on average: they share caches, memory and clock rates."""
     calls: int = 0
     measured_s: float = 0.0
     """Wall time of all blocks together."""

@@ -1,4 +1,4 @@
-"""Was the machine quiet enough? The reference measured against itself must come out as 1, and nothing else may run."""
+"""Was the machine quiet enough? The reference measured against itself must come out as 1."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from benchmarks.report import Row
 
 FEWEST_PROCESSES = 5
 """Of each engine. The spread from process to process is not known from fewer."""
-
 CROWDED_CORES = 0.25
 """Cores that other programs may keep busy before a report says so. An idle machine shows under 0.05."""
 
@@ -20,11 +19,6 @@ def unstable(control: Row, limit: float) -> str | None:
         control: the reference against itself; the ratio of its first latency is the A/A interval.
         limit: the largest half-width that is allowed, as a share: 0.05 is 5 %.
     """
-    if control.latency and control.latency[0].under_load:
-        return (
-            "the machine was under load while measuring: most blocks were cut into, long calls more than short ones; "
-            "close other programs and run again"
-        )
     found = control.latency[0].faster_than_fp32 if control.latency else None
     if found is None:
         return None
@@ -33,6 +27,11 @@ def unstable(control: Row, limit: float) -> str | None:
         return (
             f"measured in {processes} processes of each engine, {FEWEST_PROCESSES} are needed to know how processes "
             "differ; raise benchmark.processes"
+        )
+    if control.latency[0].under_load:
+        return (
+            "the machine was under load while measuring: most blocks were cut into, long calls more than short ones; "
+            "close other programs and run again"
         )
     half = (found.high - found.low) / 2
     if found.low <= 1.0 <= found.high and half <= limit:
@@ -48,7 +47,7 @@ def crowded(elsewhere_cores: Iterable[float]) -> str | None:
     The A/A row does not show them: they slow the reference and its control alike, but large engines more than small ones.
 
     Args:
-        elsewhere_cores: of each engine's timings, see `Timings.elsewhere_cores`.
+        elsewhere_cores: of each engine's timings, see `Disturbance.elsewhere_s`.
     """
     most = max(elsewhere_cores, default=0.0)
     if most < CROWDED_CORES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,8 +26,8 @@ class Timings:
         quiet: whether the block was undisturbed.
         calls_s: every call of every block.
         requests: calls under way at once.
-        elsewhere_cores: cores that worked for other programs meanwhile, on average; see `Disturbance.elsewhere_s`.
-        cpu_s: of each block, the CPU time of the whole process a call, the making of its inputs included.
+        elsewhere_cores: cores that worked for other programs meanwhile, on average.
+        cpu_s: each block's CPU time a call, of the whole process.
     """
 
     batch_size: int
@@ -64,10 +64,6 @@ class Timings:
         """How many times faster this engine is than `other`, with its 95 % interval, over the rounds quiet for both."""
         rounds = [_kept(mine & theirs) for mine, theirs in zip(self.quiet, other.quiet)]
         return ratio_interval(_chosen(other.blocks_s, rounds), _chosen(self.blocks_s, rounds))
-
-    def in_cpu_time(self) -> Timings:
-        """The same with CPU time for wall time: what is left to go by where others cut into most of the blocks."""
-        return replace(self, blocks_s=self.cpu_s)
 
     def latency(
         self, sizes: Mapping[str, int], over_torch: Timings | None = None, over_fp32: Timings | None = None

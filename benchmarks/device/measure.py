@@ -15,7 +15,6 @@ from benchmarks.device.heat import emulation, heat
 from benchmarks.device.selftest import engine_of, selftest
 from benchmarks.latency import CONTROL, Protocol, measure
 from benchmarks.machine import STATE, library_versions, machine, state
-from benchmarks.stability import crowded
 from export.bundle.verify import Bundle
 from export.errors import InputError, QualityError
 from export.progress import Track, silent
@@ -56,7 +55,6 @@ def measured_here(
     first = first_tokens(engine, inputs, protocol, sizes, track) if sizes else None
     after = state()
     timings, again = found[MODEL].timings, found[CONTROL].timings
-    neighbours = crowded(each.elsewhere_cores for each in timings.values())
     return {
         "schema": SCHEMA,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -72,7 +70,7 @@ def measured_here(
         "footprint": asdict(found[MODEL].footprint),
         "selftest": asdict(tested),
         "findings": list(found[MODEL].findings),
-        "warnings": [*emulation(before), *heat(before[STATE], after), *([neighbours] if neighbours else [])],
+        "warnings": [*emulation(before), *heat(before[STATE], after)],
         "machine": before,
         "state_after": after,
         "versions": library_versions(),

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from benchmarks.comparison.device_report import DeviceReport
+from benchmarks.stability import crowded
 
 
 def result_lines(report: DeviceReport) -> Iterable[str]:
-    """What was measured and whether it may be claimed. Its figures and warnings were told by the runner."""
+    """What was measured and whether it may be claimed. Its figures and other warnings were told by the runner."""
     machine = report.machine
     facts = [machine[name] for name in ("architecture", "governor") if name in machine]
     yield f"{report.label} ({', '.join(facts)}): {report.bundle.name}, {report.target} ({report.scheme})"
@@ -16,6 +17,8 @@ def result_lines(report: DeviceReport) -> Iterable[str]:
     for latency in report.latency:
         if why := report.unstable(latency.batch_size):
             yield f"batch {latency.batch_size}: no speed is claimed: {why}"
+    if neighbours := crowded(latency.elsewhere_cores for latency in report.latency):
+        yield f"warning: {neighbours}"
 
 
 def _sensors(report: DeviceReport) -> Iterable[str]:

@@ -63,10 +63,13 @@ def test_documentation_is_left_out_and_code_is_not() -> None:
     source = (
         '"""Doc."""\nX = """# kept"""  # gone\ndef f():\n    """Doc\n    of lines."""\n    return "kept"\n'
         'class C:\n    a: int\n    """Doc."""\n'
+        "if TYPE_CHECKING:\n    import gone\ndef g(a: dict[str, int], *, b: str = ':') -> str | None: return b * a['->']\n"
     )
     scope: dict[str, object] = {}
     exec(bare(source), scope)
     assert scope["X"] == "# kept" and scope["f"]() == "kept" and not re.search("Doc|gone", bare(source))  # type: ignore[operator]
+    assert "def g(a, *, b = ':'): return b * a['->']" in bare(source)
+    assert set(scope["C"].__annotations__) == {"a"}, "the fields of a dataclass are told by their types"
 
 
 @pytest.mark.parametrize("target", TARGETS)
