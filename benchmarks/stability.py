@@ -37,8 +37,12 @@ def unstable(control: Row, limit: float) -> str | None:
     if found.low <= 1.0 <= found.high and half <= limit:
         return None
     told = f"A/A {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
-    wide = f", half-width {half:.3f}, at most {limit:g} allowed" if half > limit else ""
-    return f"the machine was unstable while measuring ({told}{wide}); close other programs and run again"
+    if half <= limit:
+        return f"the machine was unstable while measuring ({told}); close other programs and run again"
+    return (
+        f"the machine was unstable while measuring ({told}, half-width {half:.3f}, at most {limit:g} allowed); "
+        "close other programs or raise benchmark.processes, and run again"
+    )
 
 
 def crowded(elsewhere_cores: Iterable[float]) -> str | None:

@@ -31,7 +31,7 @@ def control(interval: Interval | None, processes: int = 5) -> Row:
         (
             Interval(1.003, 0.93, 1.08),
             "the machine was unstable while measuring (A/A 1.003 [0.930, 1.080], half-width 0.075, at most 0.05 allowed); "
-            "close other programs and run again",
+            "close other programs or raise benchmark.processes, and run again",
         ),
     ],
 )

@@ -33,6 +33,22 @@ def test_a_prediction_that_is_off_is_corrected_and_never_falls_short(share):
     assert found.predicted == pytest.approx(1 + (found.measured - 1) / share)
 
 
+def test_a_figure_reached_late_is_still_come_closer_to():
+    """The third timing was 7 % too low, so the fourth goes far beyond: three more from there on."""
+    families = [family(name, range(1, 501), max_removed=0.9) for name in "ab"]
+    asked = Goal("speedup", 4.25, 1000.0, lambda *_: lambda counts, skipped: 1000.0 - counts.sum(1), lambda *_: 0.0)
+    noise = iter([1.0, 1.0, 0.93, *[1.0] * 9])
+    figures = []
+
+    def measure(selection, cost):
+        figures.append((1 + 0.77 * (1000 / cost - 1)) * next(noise))
+        return figures[-1]
+
+    found = reach(asked, families, (), measure)
+    assert max(figures[:3]) < 4.25 < 4.25 * 1.05 < figures[3]
+    assert found.measured <= CLOSE * 4.25 and 4 < found.candidates <= 7
+
+
 def test_too_much_asked_is_refused_with_the_best_there_is():
     message = (
         r"prune.speedup: asked 30, but the most that may be removed reaches 10; "

@@ -14,8 +14,8 @@ from compress.prune.choose.cost import Cost, lying_inside
 from compress.prune.choose.select import Family, RatedBlock, Selection
 from export.errors import UnsupportedError
 
-CANDIDATES = 4
-"""Measured to come close to the figure asked; more only while none of them reaches it."""
+REFINEMENTS = 3
+"""Candidates measured after the first that reaches the figure asked, to come closer to it."""
 CLOSE = 1.02
 """A measured figure at most this many times the one asked is close enough."""
 FAR_BEYOND = 1.1
@@ -93,11 +93,13 @@ def reach(
     asked = goal.ratio(goal.asked)
     aim, too_low, enough = asked, 1.0, math.inf
     tried: dict[Selection, Reached] = {}
+    refinements, halved = 0, False
     while True:
         allocation = allocate(problem, goal.reference / aim) or least
         selection = _selection(allocation, blocks)
         again = selection in tried
         if not again:
+            refinements += _nearest(tried, goal.asked) is not None
             tried[selection] = Reached(selection, goal.figure(allocation.cost), measure(selection, allocation.cost))
         found = tried[selection]
         best = _nearest(tried, goal.asked)
@@ -107,9 +109,11 @@ def reach(
             enough = min(enough, aim)
         else:
             too_low = max(too_low, aim)
-        if best is not None and (again or len(tried) >= CANDIDATES or goal.ratio(best.measured) <= CLOSE * asked):
+        stuck = again and halved
+        if best is not None and (stuck or refinements >= REFINEMENTS or goal.ratio(best.measured) <= CLOSE * asked):
             return replace(best, candidates=len(tried))
-        aim = _next(aim, goal.ratio(found.measured), asked, too_low, enough)
+        halved = again and best is not None
+        aim = _between(too_low, enough) if halved else _next(aim, goal.ratio(found.measured), asked, too_low, enough)
 
 
 def _next(aim: float, measured: float, asked: float, too_low: float, enough: float) -> float:
@@ -120,7 +124,11 @@ def _next(aim: float, measured: float, asked: float, too_low: float, enough: flo
     corrected = 1 + (aim - 1) * (asked - 1) / max(measured - 1, 1e-2) * MARGIN
     if math.isinf(enough):
         return min(max(corrected, too_low * 1.01), too_low * STRIDE)
-    return corrected if too_low < corrected < enough else (too_low * enough) ** 0.5
+    return corrected if too_low < corrected < enough else _between(too_low, enough)
+
+
+def _between(too_low: float, enough: float) -> float:
+    return math.sqrt(too_low * enough)
 
 
 def _nearest(tried: dict[Selection, Reached], asked: float) -> Reached | None:
