@@ -179,7 +179,10 @@ def test_a_step_that_is_interrupted_leaves_no_stage_and_the_next_run_continues(
     assert stages == ["0-original", "0-original-on-onnxruntime_mobile", "1-prune"]
     assert not (tmp_path / "run" / "report.json").exists()
     before = (tmp_path / "run/stages/1-prune/model.safetensors").stat().st_mtime_ns
-    run(recipe, tmp_path / "run")
+    monkeypatch.setattr("compress.pipeline.deploy", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, tmp_path / "run")
+    assert (tmp_path / "run/stages/2-distill/model.safetensors").is_file()
     assert (tmp_path / "run/stages/1-prune/model.safetensors").stat().st_mtime_ns == before
 
 

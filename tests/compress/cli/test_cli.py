@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 import time
@@ -66,17 +67,17 @@ def test_schema_doctor_and_version(cli: Cli) -> None:
     assert cli("--version")[1].startswith("edge-compress 0.")
 
 
-def test_a_whole_run_prints_its_table_and_where_things_are_and_two_runs_compare(cli: Cli, tmp_path: Path) -> None:
+def test_a_whole_run_prints_its_table_and_where_things_are_and_compares_with_a_copy(cli: Cli, tmp_path: Path) -> None:
     recipe = write_tiny(tmp_path)
-    for out in ("one", "two"):
-        code, printed, err = cli("run", recipe, "--out", out, "--set", "steps.1.distill.epochs=1")
-        assert (code, err) == (0, "")
+    code, printed, err = cli("run", recipe, "--out", "one", "--set", "steps.1.distill.epochs=1")
+    assert (code, err) == (0, "")
     assert "What ships" in printed
-    assert "two/report.html" in printed
-    report = json.loads((tmp_path / "two/report.json").read_text())
+    assert "one/report.html" in printed
+    report = json.loads((tmp_path / "one/report.json").read_text())
     assert report["command"].startswith("compress run ")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
     code, printed, _ = cli("compare", "one", "two", "--html", "comparison.html")
-    assert code == (5 if "worse: " in printed else 0)  # what a fifth of a second of measuring finds is not ours to say
+    assert code == 0 and "worse: " not in printed
     assert "onnxruntime_mobile" in printed
     assert (tmp_path / "comparison.html").stat().st_size > 1000
 
