@@ -22,6 +22,16 @@ from compress.cli.init import name_of
 from tests.compress.conftest import Cli
 from tests.compress.tiny import RECIPE, WORKLOAD, write_tiny
 
+HOLD = """
+import sys, time
+from pathlib import Path
+from compress.run_directory import RunDirectory
+
+with RunDirectory(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
 LOADED = (
     WORKLOAD
     + """
@@ -164,8 +174,7 @@ def test_a_held_folder_and_a_foreign_folder(cli: Cli, tmp_path: Path) -> None:
     code, _, err = cli("run", recipe, "--out", "thesis")
     assert code == 2
     assert "holds 'chapter.tex', which is not of a run" in err
-    hold = "import sys, time; from pathlib import Path; from compress.run_directory import RunDirectory\nwith RunDirectory(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"  # noqa: E501
-    holder = subprocess.Popen([sys.executable, "-c", hold, str(tmp_path / "held")], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "held")], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
