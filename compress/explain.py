@@ -121,9 +121,10 @@ def _targets(report: Report, target: str | None, scheme: str | None) -> list[str
 
 
 def _schemes(report: Report, target: str) -> dict[str, Row]:
-    """What was compiled of the final model, by scheme."""
+    """What was compiled of the final model, by scheme; what ships may be of a stage before it."""
     built = [row for row in report.rows if row.target == target and row.files and row.role != "control"]
-    return {row.scheme: row for row in built if row.stage == built[-1].stage}
+    final = next((row.stage for row in reversed(built) if row.role == "tried"), built[-1].stage if built else None)
+    return {row.scheme: row for row in built if row.stage == final}
 
 
 def _rows(report: Report, target: str, scheme: str | None) -> list[Row]:

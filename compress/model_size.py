@@ -45,13 +45,19 @@ def measure_size(model: nn.Module, example_inputs: Mapping[str, Tensor]) -> Mode
 
 
 def _macs(model: nn.Module, one_sample: Mapping[str, Tensor]) -> int:
-    training = model.training
+    training, trained = model.training, [each for each in model.parameters() if each.requires_grad]
     model.eval()
+    for (
+        parameter
+    ) in trained:  # torch's counter asks a module's inputs for gradients, which slices of a parameter do not have here
+        parameter.requires_grad_(False)
     try:
         with torch.no_grad(), countable(), FlopCounterMode(display=False) as counter:
             call(model, one_sample)
     finally:
         model.train(training)
+        for parameter in trained:
+            parameter.requires_grad_(True)
     return int(counter.get_total_flops()) // 2
 
 

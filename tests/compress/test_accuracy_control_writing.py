@@ -21,7 +21,7 @@ from targets.generation.session import GenerationSession
 
 WORDS, WIDTH = 11, 8
 RNG = np.random.default_rng(0)
-DYNAMIC = Scheme("int8-dynamic", "int8", "onnxruntime", mode="dynamic")
+DYNAMIC = Scheme("int8-dynamic", "int8", "onnxruntime", mode="dynamic", reduce_range=True)
 STATIC = Scheme("int8", "int8", "onnxruntime", reduce_range=True)
 WRITES = Generation(end=1, padding=0, start=2, new_tokens=5)
 PROMPTS = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,20 @@ def test_what_ships_is_explained_and_beside_fp32_the_int8_that_was_tried(run: Pa
     assert [layer.fp32_s is not None for layer in int8.layers if layer.work.kind == "convolution"] == [True, True]
     assert int8.batch_size == 2
     assert all(layer.share >= 0 for layer in int8.layers)
+
+
+def test_where_the_original_ships_the_int8_of_the_final_model_is_explained(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    reference, tried, chosen, _ = Report.read(folder / "report.json").rows
+    pruned = replace(reference, stage="prune", role="stage")
+    _write(folder, [reference, pruned, replace(tried, stage="prune"), chosen])
+    found = explain_run(folder, None, None, Console(quiet=True))
+    assert [(each.target, each.scheme) for each in found.explanations] == [
+        ("onnxruntime_mobile", "fp32"),
+        ("onnxruntime_mobile", "int8"),
+    ]
+    assert [each.scheme for each in explain_run(folder, None, "int8", Console(quiet=True)).explanations] == ["int8"]
 
 
 def test_a_target_that_cannot_run_here_is_one_sentence(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,3 +64,19 @@ def test_every_step_of_an_lstm_is_counted():
     assert measure_size(lstm, sequence).macs == 7 * 2 * 4 * 6 * (4 + 6)
     assert measure_size(nn.GRU(4, 6, batch_first=True).eval(), sequence).macs == 7 * 3 * 6 * (4 + 6)
     assert torch.backends.mkldnn.enabled == torch.backends.mkldnn.is_available()
+
+
+def test_a_slice_of_a_parameter_may_be_what_a_layer_reads():
+    """As DeBERTa's positions: torch's counter asks such a slice for its gradient function, which it has none of here."""
+
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.layer = nn.Parameter(torch.ones(6, 4)), nn.Linear(4, 3, bias=False)
+
+        def forward(self, x):
+            return x + self.layer(self.table[: x.shape[1]])
+
+    model = Positions()
+    assert measure_size(model, {"x": torch.ones(1, 5, 3)}).macs == 5 * 4 * 3
+    assert all(parameter.requires_grad for parameter in model.parameters())
