@@ -45,20 +45,27 @@ def measure_size(model: nn.Module, example_inputs: Mapping[str, Tensor]) -> Mode
 
 
 def _macs(model: nn.Module, one_sample: Mapping[str, Tensor]) -> int:
-    training, trained = model.training, [each for each in model.parameters() if each.requires_grad]
+    training = model.training
     model.eval()
-    for (
-        parameter
-    ) in trained:  # torch's counter asks a module's inputs for gradients, which slices of a parameter do not have here
-        parameter.requires_grad_(False)
     try:
-        with torch.no_grad(), countable(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), countable(), _frozen(model), FlopCounterMode(display=False) as counter:
             call(model, one_sample)
     finally:
         model.train(training)
+    return int(counter.get_total_flops()) // 2
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Torch's counter asks what a module reads for its gradient function, which a slice of a parameter has none of in no_grad."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
         for parameter in trained:
             parameter.requires_grad_(True)
-    return int(counter.get_total_flops()) // 2
 
 
 @contextmanager
