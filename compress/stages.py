@@ -26,11 +26,12 @@ from compress.samples import training_fingerprint
 from compress.step import REGISTRY, Speedup, Step, StepContext, StepResult
 from compress.workload import Workload
 from export.model import OnnxModel
-from export.parity import ParityCase, check_parity
-from export.to_onnx import save_reference, to_onnx
+from export.parity import Parity, check_parity
+from export.to_onnx import to_onnx
 from targets import FP32, Engine, Target
 
 FACTS = "facts.json"
+TEACHER = "model.onnx"
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,11 @@ class ModelStage:
     """A model of the run: in torch, as ONNX, and what is known of it. `digest` stands for all that led to it.
 
     Args:
-        onnx: the whole forward, as the steps see it.
-        ships: what targets are given: the same, or the parts of a model that writes.
+        ships: what targets are given: the whole forward, or the parts of a model that writes.
     """
 
     name: str
     model: nn.Module
-    onnx: OnnxModel
     ships: Shipped
     size: ModelSize
     facts: Mapping[str, Any]
@@ -76,10 +75,9 @@ def original_stage(job: Job) -> tuple[ModelStage, Engine]:
     key, workload = _base_key(job.recipe, job.workload), job.workload
 
     def build(folder: Path) -> None:
-        _export_proven(workload.model, folder, StepResult(workload.model), job)
-        for name, part in _reference_parts(job).items():
-            path = folder / _reference_file(name)
-            save_reference(part.module, part.example_inputs, part.dynamic_axes, path, part.output_names)
+        if workload.writing is not None:  # no target is given it: a teacher answers through it
+            _proven(_whole(workload.model, workload), folder / TEACHER, job)
+        _export_proven(workload.model, folder, StepResult(workload.model), job, reference=True)
 
     folder, _ = job.directory.part("stages/0-original", key, build)
     stage = _read(folder, "original", workload, workload.model, key)
@@ -114,16 +112,13 @@ def fp32_engine(number: int, stage: ModelStage, target: Target, job: Job) -> Eng
 
 def export_model(model: nn.Module, path: Path, job: Job) -> OnnxModel:
     """The model as ONNX, with the workload's inputs, outputs and dynamic axes."""
-    workload = job.workload
-    return to_onnx(
-        model, workload.example_inputs, workload.dynamic_axes, workload.output_names, path, job.recipe.export.opset
-    )
+    return export_part(_whole(model, job.workload), path, job)
 
 
-def export_part(part: Part, path: Path, job: Job) -> OnnxModel:
-    """A part of a model that writes as ONNX."""
+def export_part(part: Part, path: Path, job: Job, reference: Path | None = None) -> OnnxModel:
+    """A part of a model that writes as ONNX, or the whole of another; as a torch program too where `reference` says."""
     opset = job.recipe.export.opset
-    return to_onnx(part.module, part.example_inputs, part.dynamic_axes, part.output_names, path, opset)
+    return to_onnx(part.module, part.example_inputs, part.dynamic_axes, part.output_names, path, opset, reference)
 
 
 def _student(original: ModelStage, workload: Workload) -> ModelStage:
@@ -148,7 +143,7 @@ def _step_stage(place: str, name: str, step: Step, before: ModelStage, job: Job,
             speedup=speedup,
             track=job.show.track,
             kept=job.directory.path / ".kept",
-            teacher_onnx=job.directory.path / "stages/0-original/model.onnx",
+            teacher_onnx=job.directory.path / "stages/0-original" / TEACHER,
         )
         result = step.apply(copy.deepcopy(before.model), context)
         save_weights(result.model, folder / "model.safetensors")
@@ -166,37 +161,43 @@ def _step_stage(place: str, name: str, step: Step, before: ModelStage, job: Job,
     return stage
 
 
-def _export_proven(model: nn.Module, folder: Path, result: StepResult, job: Job) -> None:
-    """Write the ONNX model and, once its answers are proven to be torch's, what is to be told of the stage."""
-    workload = job.workload
-    onnx = export_model(model, folder / "model.onnx", job)
-    parity = check_parity(model, onnx, workload.example_inputs, workload.dynamic_axes, job.recipe.export.tolerance)
-    cases = [
-        _part_proven(name, part, folder, job)
-        for name, part in (workload.writing.parts(model) if workload.writing else {}).items()
+def _export_proven(model: nn.Module, folder: Path, result: StepResult, job: Job, reference: bool = False) -> None:
+    """Write what ships as ONNX and, once its answers are proven to be torch's, what is to be told of the stage.
+
+    Args:
+        reference: write it as torch programs too.
+    """
+    found = [
+        _proven(part, folder / _file(name), job, folder / _reference_file(name) if reference else None)
+        for name, part in _parts(model, job.workload).items()
     ]
-    parity = replace(parity, cases=(*parity.cases, *(case for part in cases for case in part)))
+    parity = replace(found[0], cases=tuple(case for each in found for case in each.cases))
     told = {
         "step": dict(result.facts),
-        "warnings": [*result.warnings, *parity.warnings],
+        "warnings": [*result.warnings, *dict.fromkeys(warning for each in found for warning in each.warnings)],
         "parity": parity.to_json(),
-        "size": asdict(measure_size(model, workload.example_inputs)),
+        "size": asdict(measure_size(model, job.workload.example_inputs)),
     }
     write_text_whole(folder / FACTS, json.dumps(told, indent=1))
 
 
-def _part_proven(name: str, part: Part, folder: Path, job: Job) -> tuple[ParityCase, ...]:
-    """Write a part of a model that writes beside the whole; its differences from torch."""
-    onnx, tolerance = export_part(part, folder / f"{name}.onnx", job), job.recipe.export.tolerance
-    return check_parity(part.module, onnx, part.example_inputs, part.dynamic_axes, tolerance).cases
+def _proven(part: Part, path: Path, job: Job, reference: Path | None = None) -> Parity:
+    """Write a part as ONNX; its differences from torch."""
+    onnx, tolerance = export_part(part, path, job, reference), job.recipe.export.tolerance
+    return check_parity(part.module, onnx, part.example_inputs, part.dynamic_axes, tolerance)
 
 
-def _reference_parts(job: Job) -> Mapping[str, Part]:
-    """What runs in torch for reference: the parts of a model that writes, or the model itself under no name."""
-    workload = job.workload
-    if workload.writing is not None:
-        return workload.writing.parts(workload.model)
-    return {"": Part(workload.model, workload.example_inputs, workload.dynamic_axes, workload.output_names)}
+def _whole(model: nn.Module, workload: Workload) -> Part:
+    return Part(model, workload.example_inputs, workload.dynamic_axes, workload.output_names)
+
+
+def _parts(model: nn.Module, workload: Workload) -> Mapping[str, Part]:
+    """What ships: the parts of a model that writes, or the model itself under no name."""
+    return {"": _whole(model, workload)} if workload.writing is None else workload.writing.parts(model)
+
+
+def _file(part: str) -> str:
+    return f"{part or 'model'}.onnx"
 
 
 def _reference_file(part: str) -> str:
@@ -209,12 +210,9 @@ def _reference(path: Path, onnx: OnnxModel) -> Engine:
 
 def _read(folder: Path, name: str, workload: Workload, model: nn.Module, key: Mapping[str, Any]) -> ModelStage:
     facts = json.loads((folder / FACTS).read_text())
-    size, onnx = ModelSize(**facts["size"]), OnnxModel.read(folder / "model.onnx")
-    ships: Shipped = onnx
-    if workload.writing is not None:
-        parts = {part: OnnxModel.read(folder / f"{part}.onnx") for part in workload.writing.parts(model)}
-        ships = Assembly(parts, workload.writing.generation)
-    return ModelStage(name, model, onnx, ships, size, facts, digest_of(key))
+    parts = {part: OnnxModel.read(folder / _file(part)) for part in _parts(model, workload)}
+    ships: Shipped = parts[""] if workload.writing is None else Assembly(parts, workload.writing.generation)
+    return ModelStage(name, model, ships, ModelSize(**facts["size"]), facts, digest_of(key))
 
 
 def _base_key(recipe: Recipe, workload: Workload) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from export.clean import write_clean
 from export.errors import UnsupportedError
 from export.files import write_whole
 from export.model import OnnxModel, TensorSpec
+from export.pooling import simplify_pooling
 from export.recurrent import kept_whole, refuse_unwritten, simplify_recurrent
-from export.trace import DynamicAxes, quiet, rename, trace
+from export.trace import DynamicAxes, Traced, quiet, rename, trace
 
 OPSET = 18
 """What the exporter's operators are written for; a newer opset is a conversion that no target here gains from."""
@@ -34,6 +35,7 @@ def to_onnx(
     output_names: Sequence[str],
     path: Path,
     opset: int = OPSET,
+    reference: Path | None = None,
 ) -> OnnxModel:
     """Export the model in eval mode into one file, weights inside; its training flags are left as found.
 
@@ -43,6 +45,7 @@ def to_onnx(
         dynamic_axes: input name -> axis -> axis name; axes of one name always have the same size.
         output_names: one for each output tensor of the model.
         path: of the .onnx file, in an existing folder.
+        reference: of a file for the same model as a torch program, see `save_reference`; tracing is done once for both.
 
     Raises:
         InputError: if the model refuses the example, or names do not fit inputs or outputs.
@@ -50,6 +53,8 @@ def to_onnx(
         QualityError: if a weight is NaN or Inf.
     """
     traced = trace(model, example_inputs, dynamic_axes, output_names)
+    if reference is not None:
+        _save(traced, reference)  # before the conversion, which may leave its program changed
     try:
         proto = _convert(traced.program, list(example_inputs), list(output_names), opset)
     except _LayoutError:
@@ -63,6 +68,7 @@ def to_onnx(
                 dim.dim_param = rename(dim.dim_param, traced.axis_names)
     refuse_unwritten(traced.program, proto.graph)
     simplify_recurrent(proto.graph)
+    simplify_pooling(proto.graph)
     _name_weights(proto.graph)
     if (found := _default_opset(proto)) != opset:
         raise UnsupportedError(
@@ -90,13 +96,17 @@ def save_reference(
         InputError, UnsupportedError: as `to_onnx`.
     """
     traced = trace(model, example_inputs, dynamic_axes, output_names)
+    _save(traced, path)
+    return traced.inputs, traced.outputs
+
+
+def _save(traced: Traced, path: Path) -> None:
     for node in traced.program.graph.nodes:
         node.meta.pop("stack_trace", None)  # file paths of this machine
     content = io.BytesIO()
     with quiet():
         torch.export.save(traced.program, content)
     write_whole(path, content.getvalue())
-    return traced.inputs, traced.outputs
 
 
 class _LayoutError(UnsupportedError):

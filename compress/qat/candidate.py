@@ -79,7 +79,7 @@ def _best(candidates: Sequence[Candidate], target: Target, bench: Bench) -> Cand
 
 def _fine_tuned(target: Target, candidate: Candidate, settings: Qat, bench: Bench) -> OnnxModel:
     """The candidate's model, trained; kept in the run's folder and reused while all that went into it is the same."""
-    job, floats, quantized = bench.job, bench.final.onnx, main_part(candidate.model)
+    job, floats, quantized = bench.job, main_part(bench.final.ships), main_part(candidate.model)
     key = {
         **surroundings(),
         "quantized": sha256_of(quantized.path),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -178,8 +179,21 @@ def prepare(model: OnnxModel, folder: Path) -> onnx.ModelProto:
     prepared = onnx.shape_inference.infer_shapes(onnx.load(path))
     for index, node in enumerate(prepared.graph.node):
         node.name = node.name or f"{node.op_type}-{index}"
+    _rename_shared(prepared.graph)
     prepared.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
     return prepared
+
+
+def _rename_shared(graph: onnx.GraphProto) -> None:
+    """ONNX Runtime's quantizer (1.31) names its copy of a bias that several nodes read by the bias and a number: "val_11" becomes
+    "val_117", and it does not look whether a tensor of that name is there."""
+    readers = Counter(name for node in graph.node for name in set(node.input))
+    shared = [tensor for tensor in graph.initializer if readers[tensor.name] > 1 and len(tensor.dims) == 1]
+    names = {tensor.name: f"{tensor.name}_shared" for tensor in shared}
+    for tensor in shared:
+        tensor.name = names[tensor.name]
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
 
 
 def _touched(graph: onnx.GraphProto, operators: Collection[str]) -> list[str]:

@@ -263,7 +263,12 @@ _SMALLER = (
 
 
 def _reason(error: RuntimeError, model: OnnxModel) -> str:
-    """The operators without a conversion, with a node of each; else the first telling line of OpenVINO's message."""
+    """The operators without a conversion, with a node of each; else what OpenVINO says of the first that it cannot convert, or
+    the first telling line of its message."""
+    failed = re.search(r"^-- (\w+)-\d+ with a message:\n(.+?)(?:\n\n|\Z)", str(error), re.DOTALL | re.MULTILINE)
+    if failed:
+        why = failed[2].strip().splitlines()[-1].rstrip(".")
+        return f"{failed[1]} cannot be converted: {why}; replace it in the model, or leave the target out"
     unknown = re.search(r"operations:\s*(.+)", str(error))
     if not unknown:
         return f"{first_line(error)}; export the model without this operator, or leave the target out"

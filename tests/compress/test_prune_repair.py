@@ -74,8 +74,21 @@ class Streams(nn.Module):
         return x + self.narrow(self.wide(x))
 
 
-def test_a_branch_makes_up_for_what_the_stream_has_lost():
-    model = models.made(Streams)
+class OneDropout(Streams):
+    """One dropout behind both branches, as in the layers of transformers' DeiT: it runs before the second branch does."""
+
+    def __init__(self):
+        super().__init__()
+        self.dropout = nn.Dropout(0.1)
+
+    def forward(self, x):
+        x = x + self.dropout(self.down(self.up(x)))
+        return x + self.dropout(self.narrow(self.wide(x)))
+
+
+@pytest.mark.parametrize("streams", [Streams, OneDropout])
+def test_a_branch_makes_up_for_what_the_stream_has_lost(streams):
+    model = models.made(streams)
     pruned, plan = cut(model, neurons("up", "down", (0, 2, 3, 5)))  # four of eight stay: rank four of six
     done = repair(pruned, model, plan, drawn(4, 64, 6))
     fresh = drawn(1, 50, 6, seed=9)[0]

@@ -274,3 +274,19 @@ def test_prelu_with_one_slope_keeps_it():
 
 def test_every_rule_is_reached_by_a_torch_operator():
     assert [name for name in RULES if not hasattr(torch.ops.aten, name)] == []
+
+
+def test_the_axis_of_a_single_channel_may_be_taken_away():
+    """As a model of one number reshapes its (batch, 1) to (batch)."""
+
+    class Scalar(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.last = nn.Linear(6, 8), nn.Linear(8, 1), nn.Linear(1, 5)
+
+        def forward(self, x):
+            return self.last(self.second(F.relu(self.first(x))).reshape(-1)[:, None])
+
+    following = follow(models.made(Scalar), models.rows())
+    assert {each.where for each in following.left_alone} == {"second", "last"}
+    assert len(following.groups) == 8

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, numpy_helper
 
@@ -227,3 +228,33 @@ def _break(network: OnnxModel, name: str, value: float) -> None:
             weights.flat[0] = value
             tensor.CopyFrom(numpy_helper.from_array(weights, name))
     onnx.save(proto, network.path)
+
+
+def test_a_bias_that_two_nodes_read_takes_no_other_tensors_name(tmp_path: Path) -> None:
+    """ONNX Runtime's quantizer copies it under its name and a number: here those of the image's sizes, as with two group norms."""
+    constants = {"scale": np.ones(4, np.float32), "val_1": np.arange(4, dtype=np.float32)}
+    nodes = [
+        onnx.helper.make_node("InstanceNormalization", ["image", "scale", "val_1"], ["a"], name="norm_0"),
+        onnx.helper.make_node("InstanceNormalization", ["a", "scale", "val_1"], ["b"], name="norm_1"),
+        *(
+            onnx.helper.make_node("Shape", [of], [f"val_1{n}"], name=f"sizes_{n}")
+            for n, of in enumerate(("image", "a", "b"))
+        ),
+        *(onnx.helper.make_node("Reshape", ["b", f"val_1{n}"], [f"c{n}"], name=f"reshape_{n}") for n in range(3)),
+        onnx.helper.make_node("Sum", [f"c{n}" for n in range(3)], ["y"], name="sum"),
+    ]
+    shape = ["batch", 4, 6, 6]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "norms",
+        [onnx.helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
+        [onnx.helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    path = tmp_path / "model.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10), path)
+    images = np.random.default_rng(0).normal(size=(8, 4, 6, 6)).astype(np.float32)
+    found = quantize_model(OnnxModel.read(path), [{"image": images}], STATIC, tmp_path / "quantized.onnx")
+    made = [name for node in found.proto().graph.node for name in node.output]
+    assert len(made) == len(set(made))
+    onnxruntime.InferenceSession(str(found.path), providers=["CPUExecutionProvider"])

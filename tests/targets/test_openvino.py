@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from benchmarks.accuracy import statistics_of
 from benchmarks.machine import usable_cores
 from benchmarks.metrics import Accuracy
 from compress.quantize.model import quantize_model
 from export.errors import EnvironmentFailure, InputError, UnsupportedError
+from export.model import OnnxModel
 from targets.base import FP32, Engine, Scheme
 from targets.openvino import OpenVino
 from targets.openvino.session import cache_folder, missing_device, open_engine, properties
@@ -69,6 +72,19 @@ def test_fp16_weights_are_half_the_file_and_the_same_arithmetic(tmp_path: Path) 
     assert halved.settings["precision_hint"] == "f32"
     assert halved.operators == whole.operators
     assert "fp16-weights" not in [scheme.name for scheme in TARGET.schemes(model)], "offered on request"
+
+
+def test_what_openvino_cannot_convert_is_named_with_its_reason(tmp_path: Path) -> None:
+    path, shape = tmp_path / "model.onnx", ["batch", 3, 4, 4]
+    pool = helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[9, 9], strides=[9, 9], ceil_mode=1)
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3, 1, 1])]
+    graph = helper.make_graph([pool], "pooled", inputs, outputs)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    with pytest.raises(
+        UnsupportedError, match=r"AveragePool cannot be converted: Kernel .* larger than the data shape"
+    ):
+        OpenVino().compile(OnnxModel.read(path), FP32, tmp_path)
 
 
 def test_a_damaged_ir_is_refused_in_a_sentence(tmp_path: Path) -> None:

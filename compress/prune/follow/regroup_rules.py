@@ -89,6 +89,9 @@ def _regroup(
         return [None] * len(after)
     ids = axes[carrying[0]]
     assert ids is not None
+    if not after:  # a single channel, whose axis is gone
+        at.keep(axes, "its axis of channels is taken away")
+        return []
     column = ids.reshape([-1 if place == carrying[0] else 1 for place in range(len(before))])
     spread = np.broadcast_to(column, before).reshape(after)
     by_axis = [np.moveaxis(spread, place, 0).reshape(size, -1) for place, size in enumerate(after)]

@@ -236,7 +236,8 @@ def _see(place: _Place, which: int, run: Callable[[int], None], batch: int) -> _
     mode = OtherOperand(partner_met)
 
     def tail_ran(module: nn.Module, arguments: Any, result: Tensor) -> None:
-        mode.tensor = result
+        if seen.inputs:  # a dropout may stand behind other layers too
+            mode.tensor = result
 
     with ExitStack() as watching:
         watching.callback(model.get_submodule(place.path).register_forward_hook(layer_ran, with_kwargs=True).remove)
