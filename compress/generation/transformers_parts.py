@@ -10,14 +10,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from inspect import signature
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
 from compress.generation.parts import Part
+from export.errors import UnsupportedError
+from export.parity import relative_difference
 
+_PROVEN: WeakSet[nn.Module] = WeakSet()
+"""Models whose parts answer as they do by themselves."""
 MASKED = -1e4
 """Added to the scores of what must not be read: far below any score, and still a number in FP16."""
+SAME = 1e-3
+"""Relative; what the parts may differ from the whole model by."""
+LONGEST_PROOF = 1024
+"""Tokens; a window of attention up to it is proven by a longer text."""
 LENGTH, PAST, BATCH, KEPT = 5, 3, 2, 4
 """Sizes of the example; all differ, and all are 2 or more, else tracing takes them for constants."""
 
@@ -63,17 +72,28 @@ class _CausalDecoder(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.keeps = "logits_to_keep" in signature(model.forward).parameters
+        taken = signature(model.forward).parameters
+        self.keeps, self.positions = "logits_to_keep" in taken, "position_ids" in taken
+        self.windows = _windows(model)
 
     def forward(self, input_ids: Tensor, padding: Tensor, wanted: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
         before, length = past[0].shape[2], input_ids.shape[1]
         kept = torch.arange(length - wanted.shape[1], length)
         rows, columns = torch.arange(before, before + length), torch.arange(before + length)
-        seen = (columns <= rows[:, None])[None, None] & (columns >= padding[:, None])[:, None, None]
+        tokens = columns >= padding[:, None]
+        seen = (columns <= rows[:, None])[None, None] & tokens[:, None, None]
+        masks = {
+            kind: torch.where(seen if window is None else seen & (columns > rows[:, None] - window), 0.0, MASKED)
+            for kind, window in self.windows.items()
+        }
+        positions = {
+            "attention_mask": masks if len(masks) > 1 else next(iter(masks.values())),
+            "position_ids": (rows - padding[:, None]).clamp(min=0),
+        }
         result = self.model(
             input_ids=input_ids,
-            attention_mask=torch.where(seen, 0.0, MASKED),
-            position_ids=(rows - padding[:, None]).clamp(min=0),
+            # A model without positions (BLOOM) has distances, which it counts along the row of tokens.
+            **(positions if self.positions else {"attention_mask": tokens.long()}),
             past_key_values=_cache(past),
             use_cache=True,
             **({"logits_to_keep": kept} if self.keeps else {}),
@@ -137,7 +157,12 @@ class _CrossDecoder(nn.Module):
 
 
 def causal_parts(model: nn.Module) -> Mapping[str, Part]:
-    """The decoder of a CausalLM, with its cache."""
+    """The decoder of a CausalLM, with its cache.
+
+    Raises:
+        UnsupportedError: if it does not answer as the model does by itself: its attention reads other tokens than these parts
+            let it.
+    """
     assert isinstance(model, CausalLM), "causal_parts is for compress.generation.transformers_parts.CausalLM"
     with torch.no_grad():
         shapes = model.model(input_ids=_ids(PAST), use_cache=True).past_key_values
@@ -145,12 +170,24 @@ def causal_parts(model: nn.Module) -> Mapping[str, Part]:
     example = {"input_ids": _ids(LENGTH), "padding": torch.tensor([0, 1]), "wanted": _ids(KEPT), **past}
     of_prompt = {"input_ids": {0: "batch", 1: "length"}, "padding": {0: "batch"}, "wanted": {0: "batch", 1: "kept"}}
     axes = {**of_prompt, **_axes(past, "past")}
-    part = Part(_CausalDecoder(model.model), example, axes, ("logits", *_renamed(past)))
-    return {"decoder": part}
+    decoder = _CausalDecoder(model.model)
+    if model not in _PROVEN:
+        ids = _ids(_proof_length(decoder.windows, model.model)) % _config(model.model).vocab_size
+        nothing = [tensor[:, :, :0] for tensor in past.values()]
+        with torch.no_grad():
+            _refuse_others(
+                model(ids), decoder(ids, torch.zeros(BATCH, dtype=torch.long), ids, *nothing)[0], model.model
+            )
+        _PROVEN.add(model)
+    return {"decoder": Part(decoder, example, axes, ("logits", *_renamed(past)))}
 
 
 def seq2seq_parts(model: nn.Module) -> Mapping[str, Part]:
-    """The encoder of a Seq2SeqLM with the keys and values of every cross-attention, and the decoder with its cache."""
+    """The encoder of a Seq2SeqLM with the keys and values of every cross-attention, and the decoder with its cache.
+
+    Raises:
+        UnsupportedError: as `causal_parts`.
+    """
     assert isinstance(model, Seq2SeqLM), "seq2seq_parts is for compress.generation.transformers_parts.Seq2SeqLM"
     source = {"input_ids": _ids(LENGTH), "attention_mask": torch.ones(BATCH, LENGTH, dtype=torch.long)}
     encoder = _Encoder(model.model)
@@ -167,7 +204,46 @@ def seq2seq_parts(model: nn.Module) -> Mapping[str, Part]:
         {**axes, **_axes(past, "past"), **_axes(cross, "length")},
         ("logits", *_renamed(past)),
     )
+    if model not in _PROVEN:
+        mask, ids = torch.tensor([[1] * LENGTH, [1] * PAST + [0] * (LENGTH - PAST)]), _ids(PAST)
+        nothing = [tensor[:, :, :0] for tensor in past.values()]
+        with torch.no_grad():
+            whole = model.model(
+                input_ids=source["input_ids"], attention_mask=mask, decoder_input_ids=ids, use_cache=False
+            )
+            given = encoder(source["input_ids"], mask)
+            _refuse_others(whole.logits, decoder.module(ids, mask, *nothing, *given)[0], model.model)
+        _PROVEN.add(model)
     return {"encoder": Part(encoder, source, source_axes, tuple(cross)), "decoder": decoder}
+
+
+def _windows(model: nn.Module) -> dict[str, int | None]:
+    """How many tokens back the layers of each kind read, in transformers' names of the kinds; None: all."""
+    config = _config(model)
+    window = getattr(config, "sliding_window", None)
+    kinds = dict.fromkeys(getattr(config, "layer_types", None) or ["sliding_attention" if window else "full_attention"])
+    return {kind: window if kind == "sliding_attention" else None for kind in kinds}
+
+
+def _proof_length(windows: Mapping[str, int | None], model: nn.Module) -> int:
+    """More than a window holds, where that is affordable."""
+    longer = LENGTH + max((window for window in windows.values() if window is not None), default=0)
+    places = getattr(_config(model), "max_position_embeddings", None) or longer
+    return longer if longer <= min(LONGEST_PROOF, places) else LENGTH
+
+
+def _config(model: nn.Module) -> Any:
+    return model.config.get_text_config()  # type: ignore[union-attr,operator]
+
+
+def _refuse_others(expected: Tensor, found: Tensor, model: nn.Module) -> None:
+    difference, _ = relative_difference(expected.numpy(), found.numpy())
+    if not difference < SAME:
+        raise UnsupportedError(
+            f"writing: the parts of {type(model).__name__} do not answer as the model does by itself (logits differ by "
+            f"{difference:.1g} of their scale): its attention reads other tokens than the parts let it. Give parts of your own "
+            "(docs/writing.md)"
+        )
 
 
 def additive(attention_mask: Tensor) -> Tensor:
