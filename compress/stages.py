@@ -201,7 +201,7 @@ def _file(part: str) -> str:
 
 
 def _reference_file(part: str) -> str:
-    return f"reference-{part}.pt2" if part else "reference.pt2"
+    return f"reference-{part}.program" if part else "reference.program"
 
 
 def _reference(path: Path, onnx: OnnxModel) -> Engine:

@@ -5,7 +5,6 @@ There is no second exporter to fall back to: a model that cannot be exported is 
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,10 +17,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from export.clean import write_clean
 from export.errors import UnsupportedError
-from export.files import write_whole
 from export.model import OnnxModel, TensorSpec
 from export.pooling import simplify_pooling
 from export.recurrent import kept_whole, refuse_unwritten, simplify_recurrent
+from export.torch_program import write_program
 from export.trace import DynamicAxes, Traced, quiet, rename, trace
 
 OPSET = 18
@@ -84,10 +83,9 @@ def save_reference(
     path: Path,
     output_names: Sequence[str],
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Write the model as a torch program (.pt2) that runs without the user's code, in a worker process.
+    """Write the model as a torch program (`export.torch_program`) that runs without the user's code, in a worker process.
 
-    `torch.export.load(path).module()` takes one argument, a dict of the inputs in the order of the specs,
-    and returns a tuple of the outputs.
+    It takes the inputs in the order of the specs and returns a tuple of the outputs.
 
     Returns:
         The specs of the inputs and of the outputs.
@@ -103,10 +101,8 @@ def save_reference(
 def _save(traced: Traced, path: Path) -> None:
     for node in traced.program.graph.nodes:
         node.meta.pop("stack_trace", None)  # file paths of this machine
-    content = io.BytesIO()
     with quiet():
-        torch.export.save(traced.program, content)
-    write_whole(path, content.getvalue())
+        write_program(traced.program, path)
 
 
 class _LayoutError(UnsupportedError):

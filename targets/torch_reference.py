@@ -1,8 +1,7 @@
-"""The original as torch runs it: an exported program (.pt2), which a worker process loads without the user's code."""
+"""The original as torch runs it: a saved program (`export.torch_program`), which a worker process loads without the user's code."""
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +13,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from export.bundle.manifest import Runtime
-from export.errors import EnvironmentFailure, UnsupportedError
+from export.errors import UnsupportedError
 from export.model import OnnxModel
 from targets.base import FP32, Arrays, Engine, LayerTime, Needs, Profile, Scheme, median_call_s
 
 if TYPE_CHECKING:
-    from torch.fx import GraphModule
+    from export.torch_program import Program
 
 
 @dataclass(frozen=True)
 class TorchReference:
     """A session like the others; its engine is a program that `export.to_onnx.save_reference` wrote.
 
-    The program takes a dict of the inputs in the order of the engine's and returns a tuple of the outputs.
+    The program takes the inputs in the order of the engine's and returns a tuple of the outputs.
     """
 
     name: ClassVar[str] = "torch"
@@ -83,37 +82,17 @@ def _times_by_operator(session: TorchSession, inputs: Mapping[str, np.ndarray]) 
     }
 
 
-def _open(engine: Engine, threads: int) -> GraphModule:
+def _open(engine: Engine, threads: int) -> Program:
     import torch
 
-    if not zipfile.is_zipfile(engine.path):
-        raise EnvironmentFailure(f"{engine.path.name}: found no torch program; it is damaged, run the recipe again")
+    from export.torch_program import read_program
+
     torch.set_num_threads(threads)
-    try:
-        program = torch.export.load(engine.path)
-    except (RuntimeError, OSError, ValueError) as error:
-        raise EnvironmentFailure(f"{engine.path.name}: torch {torch.__version__} cannot load it: {error}") from error
-    return _flattened(program.module(check_guards=False))
-
-
-def _flattened(module: GraphModule) -> GraphModule:
-    """The same module with its weights as its own plain attributes.
-
-    Looked up through nested modules they make ResNet-56 at batch 1 1.11-1.13x as slow as the eager original; flat it
-    is 0.93x, so that no speed-up over torch is flattered (torch 2.13, one thread of Zen 3).
-    """
-    for index, node in enumerate(module.graph.find_nodes(op="get_attr")):
-        weight: Any = module
-        for part in str(node.target).split("."):
-            weight = getattr(weight, part)
-        node.target = f"_flat_{index}"
-        object.__setattr__(module, node.target, weight.detach() if hasattr(weight, "detach") else weight)
-    module.recompile()
-    return module
+    return read_program(engine.path, [spec.name for spec in engine.inputs])
 
 
 class TorchSession:
-    def __init__(self, model: GraphModule, engine: Engine, threads: int) -> None:
+    def __init__(self, model: Program, engine: Engine, threads: int) -> None:
         self._model: Any = model
         self._threads = threads
         self._set_in: Thread | None = None
@@ -126,9 +105,9 @@ class TorchSession:
         if self._set_in is not current_thread():  # a new thread begins with OpenMP's own number, not with torch's
             torch.set_num_threads(self._threads)
             self._set_in = current_thread()
-        tensors = {name: torch.from_numpy(inputs[name]) for name in self._names}
+        tensors = [torch.from_numpy(inputs[name]) for name in self._names]
         with torch.inference_mode():
-            results = self._model(tensors)
+            results = self._model(*tensors)
         return {name: tensor.numpy() for name, tensor in zip(self._outputs, results, strict=True)}
 
     def __enter__(self) -> Self:

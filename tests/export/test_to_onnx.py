@@ -13,6 +13,7 @@ from torch import nn
 from export.errors import InputError, QualityError, UnsupportedError
 from export.model import OnnxModel, TensorSpec
 from export.to_onnx import save_reference, to_onnx
+from export.torch_program import read_program
 from tests.export import models
 
 TEXT = {
@@ -165,11 +166,11 @@ def test_nan_weight_is_refused(tmp_path: Path) -> None:
 
 def test_reference_runs_without_the_models_code(tmp_path: Path) -> None:
     model = models.Attention().train()
-    path = tmp_path / "reference.pt2"
+    path = tmp_path / "reference.program"
     inputs, outputs = save_reference(model, TEXT, TEXT_AXES, path, ["logits"])
     assert [spec.name for spec in inputs] == ["ids", "mask"]
     assert outputs == (TensorSpec("logits", "float32", ("batch", 2)),)
     assert b"models.py" not in path.read_bytes()
     one = {name: tensor[:1, :3] for name, tensor in TEXT.items()}
-    [found] = torch.export.load(path).module()(one)
+    [found] = read_program(path, list(TEXT))(*one.values())
     torch.testing.assert_close(found, model.eval()(one["mask"], one["ids"]))

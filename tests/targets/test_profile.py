@@ -86,9 +86,9 @@ def test_torch_tells_its_aten_operators(tmp_path: Path) -> None:
             return self.model(image)
 
     inputs = {"image": torch.ones(2, 3, 8, 8)}
-    save_reference(Named(), inputs, {}, tmp_path / "model.pt2", ("y",))
+    save_reference(Named(), inputs, {}, tmp_path / "model.program", ("y",))
     specs = (TensorSpec("image", "float32", (2, 3, 8, 8)),), (TensorSpec("y", "float32", (2, 4, 6, 6)),)
-    engine = Engine("torch", "fp32", tmp_path / "model.pt2", (tmp_path / "model.pt2",), *specs, build_s=0.0)
+    engine = Engine("torch", "fp32", tmp_path / "model.program", (tmp_path / "model.program",), *specs, build_s=0.0)
     profile = TorchReference().profile(engine, {"image": inputs["image"].numpy()}, threads=1, runs=3)
     assert any("conv" in layer.operator for layer in profile.layers)
     assert all(layer.time_s >= 0 for layer in profile.layers)
