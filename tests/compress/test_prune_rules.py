@@ -54,6 +54,7 @@ def fixed(*shape):
         lambda x: torch.where(x > 0, x, 0.1 * x),
         lambda x: x.unsqueeze(1).squeeze(1),
         lambda x: x.t().contiguous().t(),
+        lambda x: x.T.contiguous().T,
         lambda x: x.unsqueeze(-1).expand(-1, -1, 4).mean(-1),
         lambda x: x.view(-1, 8, 1, 1).flatten(1),
         lambda x: x[:],

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-import compress
 from compress.pack import pack
 from compress.pack.signing import check_signature
 from export.bundle.archive import write_archive
 from export.bundle.manifest import SIGNATURE, SUMS
 from export.bundle.verify import sums, unpack, verify
 from export.errors import InputError, SecurityError
-from tests.compress.tiny import RECIPE, write_tiny
+from tests.compress.writer_run import writer_run
 
 pytest.importorskip("model_signing", reason="model-signing is not installed; pip install 'edge-compress[sign]'")
 if shutil.which("openssl") is None:
@@ -34,11 +33,10 @@ def key_pair(folder: Path, name: str) -> tuple[Path, Path]:
 def signed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     """A run, its signed bundle, and the public key."""
     folder = tmp_path_factory.mktemp("signed")
-    steps = ["steps=[]"]
-    compress.run(write_tiny(folder, RECIPE), folder / "run", steps)
+    run = writer_run(folder)
     private, public = key_pair(folder, "mine")
-    pack(folder / "run", "onnxruntime_mobile", folder / "app.compress", anyway=True, key=private)
-    return folder / "run", folder / "app.compress", public
+    pack(run, "onnxruntime_mobile", folder / "app.compress", anyway=True, key=private)
+    return run, folder / "app.compress", public
 
 
 def test_a_signed_bundle_verifies_with_its_key_alone(signed: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -59,7 +57,7 @@ def test_a_file_that_was_changed_with_all_its_checksums_is_found(
     folder.mkdir()
     unpack(verify(path), folder)
     manifest = (folder / "manifest.json").read_bytes()
-    (folder / "manifest.json").write_bytes(manifest.replace(b'"name": "tiny"', b'"name": "tinY"'))
+    (folder / "manifest.json").write_bytes(manifest.replace(b'"name": "digits"', b'"name": "digitS"'))
     names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
     digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names if name != SUMS}
     (folder / SUMS).write_bytes(sums(digests))

@@ -60,6 +60,7 @@ RULES: dict[str, Rule] = {
     "index": shape_rules.looked_up,
     **dict.fromkeys(("roll", "flip"), shape_rules.moved_along),
     **dict.fromkeys(("transpose", "swapaxes", "t"), shape_rules.transpose),
+    "numpy_T": shape_rules.reverse,
     "permute": shape_rules.permute,
     "movedim": shape_rules.movedim,
     "unsqueeze": shape_rules.unsqueeze,

@@ -103,6 +103,11 @@ def transpose(at: Site, x: Followed, first: int = 0, second: int = -1) -> Axes:
     return tuple(axes)
 
 
+def reverse(at: Site, x: Followed) -> Axes:
+    """`x.T`: the axes in the opposite order."""
+    return tuple(reversed(x.axes))
+
+
 def permute(at: Site, x: Followed, dims: Sequence[int]) -> Axes:
     """Axis k of the result is axis dims[k]."""
     return tuple(x.axes[dim] for dim in dims)

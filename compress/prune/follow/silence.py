@@ -144,7 +144,7 @@ _SAME = _names(
     "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d avg_pool1d "
     "avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d upsample_bilinear2d upsample_nearest2d cat concat stack "
     "unbind chunk split split_with_sizes slice narrow select index_select index view reshape _unsafe_view flatten "
-    "unflatten transpose swapaxes t permute movedim unsqueeze squeeze expand repeat repeat_interleave roll "
+    "unflatten transpose swapaxes t numpy_T permute movedim unsqueeze squeeze expand repeat repeat_interleave roll "
     "flip glu pixel_shuffle pixel_unshuffle channel_shuffle einsum"
 )
 
