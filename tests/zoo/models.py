@@ -117,6 +117,13 @@ MODELS: dict[str, dict[str, Configuration]] = {
         "mobilenet_v1": {"image_size": 64, "depth_multiplier": 0.25},
         "mobilenet_v2": {"image_size": 64, "depth_multiplier": 0.35},
         "efficientnet": {"image_size": 64, "width_coefficient": 0.25, "depth_coefficient": 0.25, "hidden_dim": 320},
+        "mobilevit": {
+            "image_size": 64,
+            "hidden_sizes": [16, 24, 32],
+            "neck_hidden_sizes": [8, 16, 24, 32, 40, 48, 64],
+        },
+        "focalnet": {**SWIN, "focal_levels": [1, 1], "focal_windows": [3, 3]},
+        "swiftformer": {"image_size": 64, "embed_dims": [16, 16, 32, 32], "depths": [1, 1, 1, 1]},
         "poolformer": PYRAMID,
         "segformer": {**PYRAMID, "num_attention_heads": [1, 1, 2, 2], "decoder_hidden_size": 16},
         "pvt": {**PYRAMID, "image_size": 64, "num_attention_heads": [1, 1, 2, 2]},
