@@ -72,10 +72,12 @@ class ModelStage:
 
 def original_stage(job: Job) -> tuple[ModelStage, Engine]:
     """The model as the user brought it, and the engine that runs it in torch for reference."""
-    key, workload = _base_key(job.recipe, job.workload), job.workload
+    workload = job.workload
+    taught = workload.writing is not None and bool(job.recipe.steps)
+    key = {**_base_key(job.recipe, workload), "reference": _reference_file(""), "taught": taught}
 
     def build(folder: Path) -> None:
-        if workload.writing is not None:  # no target is given it: a teacher answers through it
+        if taught:  # no target is given the whole forward: a teacher answers through it
             _proven(_whole(workload.model, workload), folder / TEACHER, job)
         _export_proven(workload.model, folder, StepResult(workload.model), job, reference=True)
 

@@ -36,8 +36,8 @@ def test_a_pruned_model_that_is_slower_gives_way_to_the_original(
         "measured afresh, the final model in FP32 is slower than the original in FP32 at batch 1: 0.85x [0.83, 0.87], "
         "so that the original in FP32 ships (chosen before: no other scheme was offered or could be built)"
     )
-    assert report.warnings[-1] == (
+    assert (
         "onnxruntime_mobile: the model after prune is, in FP32, slower than the original in FP32 at batch 1: "
         "0.85x [0.83, 0.87]"
-    )
+    ) in report.warnings
     assert report.verdicts[0].decision != "accepted" and report.verdicts[0].findings
