@@ -165,8 +165,8 @@ def causal_parts(model: nn.Module) -> Mapping[str, Part]:
     """
     assert isinstance(model, CausalLM), "causal_parts is for compress.generation.transformers_parts.CausalLM"
     with torch.no_grad():
-        shapes = model.model(input_ids=_ids(PAST), use_cache=True).past_key_values
-    past = _named("past", _tensors(shapes))
+        result = model.model(input_ids=_ids(PAST), use_cache=True)
+    past = _named("past", _kept(getattr(result, "past_key_values", None), model.model))
     example = {"input_ids": _ids(LENGTH), "padding": torch.tensor([0, 1]), "wanted": _ids(KEPT), **past}
     of_prompt = {"input_ids": {0: "batch", 1: "length"}, "padding": {0: "batch"}, "wanted": {0: "batch", 1: "kept"}}
     axes = {**of_prompt, **_axes(past, "past")}
@@ -271,6 +271,17 @@ def _cache(tensors: Sequence[Tensor]) -> Any:
 def _tensors(cache: Any) -> tuple[Tensor, ...]:
     """Key and value of each layer, in turns, each of shape (batch, heads, tokens, width)."""
     return tuple(tensor for layer in cache.layers for tensor in (layer.keys, layer.values))
+
+
+def _kept(cache: Any, model: nn.Module) -> tuple[Tensor, ...]:
+    """As `_tensors`, where every layer has a key and a value for each token."""
+    layers = getattr(cache, "layers", None)
+    if not layers or any(getattr(layer, "keys", None) is None for layer in layers):
+        raise UnsupportedError(
+            f"writing: {type(model).__name__} does not keep a key and a value of each token in every layer, which is the only cache "
+            "that these parts know; write parts of your own (docs/writing.md)"
+        )
+    return _tensors(cache)
 
 
 def _named(prefix: str, tensors: Sequence[Tensor]) -> dict[str, Tensor]:

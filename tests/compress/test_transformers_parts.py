@@ -15,6 +15,8 @@ from transformers import (
     Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    MambaConfig,
+    MambaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
 )
@@ -75,6 +77,12 @@ class Reversed(GPT2LMHeadModel):
         if attention_mask is not None:
             attention_mask = torch.zeros_like(attention_mask)
         return super().forward(attention_mask=attention_mask, **given)
+
+
+def test_a_model_without_keys_and_values_is_refused() -> None:
+    config = MambaConfig(vocab_size=40, hidden_size=16, num_hidden_layers=1, state_size=4)
+    with pytest.raises(UnsupportedError, match="MambaForCausalLM does not keep a key and a value of each token"):
+        causal_parts(CausalLM(MambaForCausalLM(config)).eval())
 
 
 def test_parts_that_do_not_answer_as_the_model_are_refused() -> None:
