@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
@@ -73,8 +73,7 @@ def read_program(path: Path, names: Sequence[str]) -> Program:
     try:
         with safe_open(path, "pt") as file:
             told = json.loads(file.metadata()["program"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        return _module(told, tensors)
+        return _module(told, load_file(path))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise EnvironmentFailure(f"{path.name}: found no torch program; it is damaged, run the recipe again") from error
     except AttributeError as error:
