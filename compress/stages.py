@@ -31,7 +31,6 @@ from export.to_onnx import to_onnx
 from targets import FP32, Engine, Target
 
 FACTS = "facts.json"
-TEACHER = "model.onnx"
 
 
 @dataclass(frozen=True)
@@ -73,12 +72,9 @@ class ModelStage:
 def original_stage(job: Job) -> tuple[ModelStage, Engine]:
     """The model as the user brought it, and the engine that runs it in torch for reference."""
     workload = job.workload
-    taught = workload.writing is not None and bool(job.recipe.steps)
-    key = {**_base_key(job.recipe, workload), "reference": _reference_file(""), "taught": taught}
+    key = {**_base_key(job.recipe, workload), "reference": _reference_file("")}
 
     def build(folder: Path) -> None:
-        if taught:  # no target is given the whole forward: a teacher answers through it
-            _proven(_whole(workload.model, workload), folder / TEACHER, job)
         _export_proven(workload.model, folder, StepResult(workload.model), job, reference=True)
 
     folder, _ = job.directory.part("stages/0-original", key, build)
@@ -123,6 +119,18 @@ def export_part(part: Part, path: Path, job: Job, reference: Path | None = None)
     return to_onnx(part.module, part.example_inputs, part.dynamic_axes, part.output_names, path, opset, reference)
 
 
+def _teacher(job: Job) -> Path:
+    """The original's whole forward, through which a teacher answers; of a model that writes the parts alone are a stage."""
+    if job.workload.writing is None:
+        return job.directory.path / "stages/0-original" / _file("")
+
+    def build(folder: Path) -> None:
+        _proven(_whole(job.workload.model, job.workload), folder / _file(""), job)
+
+    folder, _ = job.directory.part("stages/0-original-whole", _base_key(job.recipe, job.workload), build)
+    return folder / _file("")
+
+
 def _student(original: ModelStage, workload: Workload) -> ModelStage:
     """What the first step starts from: the original, or the workload's own student where it brings one."""
     if workload.student is None:
@@ -145,7 +153,7 @@ def _step_stage(place: str, name: str, step: Step, before: ModelStage, job: Job,
             speedup=speedup,
             track=job.show.track,
             kept=job.directory.path / ".kept",
-            teacher_onnx=job.directory.path / "stages/0-original" / TEACHER,
+            teacher_onnx=lambda: _teacher(job),
         )
         result = step.apply(copy.deepcopy(before.model), context)
         save_weights(result.model, folder / "model.safetensors")

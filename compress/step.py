@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -82,7 +82,8 @@ class StepContext:
         folder: the stage's folder, still under a temporary name; a step may keep files in it (plan.json).
         scratch: a folder that outlives an interruption and goes when the stage is whole (training checkpoints).
         kept: a folder that outlives the run, for what a later run asks again; None keeps nothing.
-        teacher_onnx: the original as ONNX, proven to answer as in torch; None where there is none.
+        teacher_onnx: gives the original as ONNX, proven to answer as in torch; it may have to be exported first.
+            None where there is none.
         seed: of the recipe.
         speedup: times models on the recipe's targets.
         track: shows progress.
@@ -96,7 +97,7 @@ class StepContext:
     speedup: Speedup
     track: Track = silent
     kept: Path | None = None
-    teacher_onnx: Path | None = None
+    teacher_onnx: Callable[[], Path] | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from export.clean import write_clean
 from export.errors import UnsupportedError
 from export.model import OnnxModel, TensorSpec
+from export.operator_table import made_once
 from export.pooling import simplify_pooling
 from export.recurrent import kept_whole, refuse_unwritten, simplify_recurrent
 from export.torch_program import write_program
@@ -115,7 +116,7 @@ class _LayoutError(UnsupportedError):
 
 def _convert(program: ExportedProgram, inputs: list[str], outputs: list[str], opset: int) -> onnx.ModelProto:
     try:
-        with quiet(), kept_whole():
+        with quiet(), kept_whole(), made_once():
             exported = torch.onnx.export(
                 program,
                 input_names=inputs,

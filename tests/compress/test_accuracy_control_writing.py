@@ -195,8 +195,8 @@ def test_layers_given_back_are_float_in_their_part_alone(floats: Assembly, quant
 PLANTED = """
 
 def planted():
-    '''In both blocks a hidden unit that is always 1,000 and is read by nobody: the float model does not see it, ranges of INT8 do.'''
-    made = gpt()
+    '''A hidden unit that is always 1,000 and is read by nobody: the float model does not see it, ranges of INT8 do.'''
+    made = gpt(layers=1)
     with torch.no_grad():
         for block in made.model.model.transformer.h:
             block.mlp.c_fc.weight[:, 0] = 0.0

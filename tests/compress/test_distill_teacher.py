@@ -62,7 +62,7 @@ def test_norms_are_folded_only_where_the_answers_stay(network: type[Network], le
 def test_answers_through_onnx_are_torchs_and_other_sizes_go_to_torch(tmp_path: Path) -> None:
     model = Network().eval()
     to_onnx(model, IMAGE, {"image": {0: "batch"}}, ("logits",), tmp_path / "model.onnx")
-    teacher = Teacher(model, IMAGE, onnx=tmp_path / "model.onnx")
+    teacher = Teacher(model, IMAGE, onnx=lambda: tmp_path / "model.onnx")
     asked: list[int] = []
     teacher._model.register_forward_hook(lambda module, inputs, output: asked.append(len(output)))
     few = {"image": IMAGE["image"][:3]}

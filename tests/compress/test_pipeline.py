@@ -22,7 +22,7 @@ from compress.run_directory import sha256_of
 from export.bundle.verify import unpacked
 from export.errors import EnvironmentFailure, InputError, QualityError, UnsupportedError
 from targets import target_class
-from tests.compress.tiny import RECIPE, write_tiny
+from tests.compress.tiny import QUANTIZED, RECIPE, write_tiny
 
 TWO_OUTPUTS = """
 
@@ -251,13 +251,7 @@ def test_a_scheme_that_fails_is_a_row_with_its_reason_and_fp32_ships(
         raise UnsupportedError("the quantizer refuses node 'mix'")
 
     monkeypatch.setattr("compress.engines.quantize_model", refuse)
-    recipe = write_tiny(
-        tmp_path,
-        RECIPE.replace("  - prune: {macs_ratio: 1.5, multiple_of: 1}\n", "").replace(
-            "  - distill: {epochs: 1, learning_rate: 0.01}\n", ""
-        ),
-    )
-    report = run(recipe, tmp_path / "run")
+    report = run(write_tiny(tmp_path, QUANTIZED), tmp_path / "run")
     failed = [row for row in report.rows if row.status == "failed"]
     assert {row.reason for row in failed} == {"the quantizer refuses node 'mix'"}
     chosen = report.chosen("onnxruntime_mobile")

@@ -72,6 +72,12 @@ budget: {metric_drop: 0.1}
 """
 
 
+QUANTIZED = RECIPE.replace("  - prune: {macs_ratio: 1.5, multiple_of: 1}\n", "").replace(
+    "  - distill: {epochs: 1, learning_rate: 0.01}\n", ""
+)
+"""The same without training."""
+
+
 def write_tiny(folder: Path, recipe: str = RECIPE) -> Path:
     """Workload and recipe in `folder`; the recipe's path."""
     (folder / "workload.py").write_text(WORKLOAD)

@@ -41,10 +41,10 @@ def counting(first, last):
     return {"input_ids": tokens[:, :-1].contiguous()}, tokens[:, 1:].contiguous()
 
 
-def gpt():
+def gpt(layers=2):
     torch.manual_seed(0)
     config = GPT2Config(
-        vocab_size=WORDS, n_positions=64, n_embd=32, n_layer=2, n_head=4, bos_token_id=START, eos_token_id=END,
+        vocab_size=WORDS, n_positions=64, n_embd=32, n_layer=layers, n_head=4, bos_token_id=START, eos_token_id=END,
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
     )
     train = TensorBatches(*counting(0, 384), batch_size=32, shuffle=True)
@@ -126,6 +126,7 @@ RECIPE = """\
 name: writers
 seed: 0
 workload: writers.py:{which}
+arguments: {arguments}
 steps:
 {steps}  - quantize: {{calibration_samples: 16, schemes: [{schemes}]}}
 targets: [{targets}]
@@ -137,9 +138,9 @@ budget: {{}}
 PRUNE = "  - prune: {channels_removed: 0.4, multiple_of: 1, importance: fisher, repair_samples: 32}\n"
 
 
-def write_writer(folder: Path, which: str, targets: str, schemes: str, steps: str = "") -> Path:
+def write_writer(folder: Path, which: str, targets: str, schemes: str, steps: str = "", arguments: str = "{}") -> Path:
     """A folder with the workload and a recipe for one of its models; the recipe's path."""
     (folder / "writers.py").write_text(WORKLOAD)
     path = folder / "recipe.yaml"
-    path.write_text(RECIPE.format(which=which, targets=targets, schemes=schemes, steps=steps))
+    path.write_text(RECIPE.format(which=which, targets=targets, schemes=schemes, steps=steps, arguments=arguments))
     return path

@@ -75,9 +75,13 @@ def compiled(models, folder, scheme=FP32, target=None):
 
 
 @pytest.fixture(scope="module")
-def gpt_engine(gpt, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("gpt")
-    return compiled(exported(gpt, folder), folder)
+def gpt_models(gpt, tmp_path_factory):
+    return exported(gpt, tmp_path_factory.mktemp("gpt"))
+
+
+@pytest.fixture(scope="module")
+def gpt_engine(gpt_models, tmp_path_factory):
+    return compiled(gpt_models, tmp_path_factory.mktemp("gpt"))
 
 
 @pytest.fixture(scope="module")
@@ -217,9 +221,9 @@ def by_hand(model, tokens):
 
 
 @pytest.mark.parametrize("name", ["int8", "int8-nncf", "int8-weights"])
-def test_a_quantized_decoder_keeps_its_cache_too(gpt, tmp_path, name):
+def test_a_quantized_decoder_keeps_its_cache_too(gpt, gpt_models, tmp_path, name):
     scheme = next(each for each in OpenVino().schemes() if each.name == name)
-    model = exported(gpt, tmp_path)["decoder"]
+    model = gpt_models["decoder"]
     batch = {"input_ids": PROMPTS, "padding": np.zeros(3, dtype=np.int64), "wanted": np.zeros_like(PROMPTS)}
     past = np.random.default_rng(0).normal(size=(3, 2, 4, 8)).astype(np.float32)
     given = {spec.name: past if spec.name.startswith("past_") else batch[spec.name] for spec in model.inputs}
@@ -238,8 +242,8 @@ def test_a_quantized_decoder_keeps_its_cache_too(gpt, tmp_path, name):
         assert session.run({"input_ids": PROMPTS})["tokens"].shape == (3, 12)
 
 
-def test_a_decoder_is_offered_weights_alone(gpt, tmp_path):
-    model = exported(gpt, tmp_path)["decoder"]
+def test_a_decoder_is_offered_weights_alone(gpt_models):
+    model = gpt_models["decoder"]
     for target in (OpenVino(), OnnxRuntimeMobile()):
         assert {"int8-weights", "int4-weights"} <= {scheme.name for scheme in target.schemes(model)}
         plain = replace(model, inputs=model.inputs[:1])
@@ -307,8 +311,8 @@ def test_a_worker_profiles_it_so(gpt_engine):
     assert "ScaledDotProductAttention" in {layer.operator for layer in profile.layers}
 
 
-def test_caches_of_another_layout_stay_outside(gpt, tmp_path):
-    model = exported(gpt, tmp_path)["decoder"]
+def test_caches_of_another_layout_stay_outside(gpt_models):
+    model = gpt_models["decoder"]
     assert keeps_cache(model)
     first, *others = [spec for spec in model.inputs if spec.name.startswith("past_")]
     rest = [spec for spec in model.inputs if not spec.name.startswith("past_")]
@@ -318,9 +322,8 @@ def test_caches_of_another_layout_stay_outside(gpt, tmp_path):
     assert not keeps_cache(replace(model, outputs=model.outputs[:-1]))
 
 
-def test_shapes_of_a_decoder_cannot_be_fixed(gpt, tmp_path):
-    models = exported(gpt, tmp_path)
+def test_shapes_of_a_decoder_cannot_be_fixed(gpt_models, tmp_path):
     with pytest.raises(
         UnsupportedError, match="shapes fixes length of a decoder, whose lengths change from call to call"
     ):
-        compiled(models, tmp_path, target=OpenVino(shapes={"length": 64, "other": 3}))
+        compiled(gpt_models, tmp_path, target=OpenVino(shapes={"length": 64, "other": 3}))

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from compress.cli import main
 from compress.cli.init import name_of
 from tests.compress.conftest import Cli
-from tests.compress.tiny import RECIPE, WORKLOAD, write_tiny
+from tests.compress.tiny import QUANTIZED, RECIPE, WORKLOAD, write_tiny
 
 HOLD = """
 import sys, time
@@ -78,8 +78,8 @@ def test_schema_doctor_and_version(cli: Cli) -> None:
 
 
 def test_a_whole_run_prints_its_table_and_where_things_are_and_compares_with_a_copy(cli: Cli, tmp_path: Path) -> None:
-    recipe = write_tiny(tmp_path)
-    code, printed, err = cli("run", recipe, "--out", "one", "--set", "steps.1.distill.epochs=1")
+    recipe = write_tiny(tmp_path, QUANTIZED)
+    code, printed, err = cli("run", recipe, "--out", "one", "--set", "steps.0.quantize.calibration_samples=110")
     assert (code, err) == (0, "")
     assert "What ships" in printed
     assert "one/report.html" in printed

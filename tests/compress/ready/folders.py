@@ -18,7 +18,7 @@ WORDS = ("good", "bad", "fine", "dull", "film", "play", "the", "a", "is", "was",
 SIZES = {
     "vocab_size": len(SPECIAL) + len(WORDS),
     "hidden_size": 16,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 1,
     "num_attention_heads": 2,
     "intermediate_size": 32,
     "max_position_embeddings": 40,
