@@ -11,8 +11,6 @@ from benchmarks.measurements import Interval
 from compress.deploy.choice import ORIGINAL, Ratios
 from tests.compress.tiny import RECIPE, write_tiny
 
-pytestmark = pytest.mark.timing
-
 SLOWER = Interval(0.85, 0.83, 0.87)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -224,8 +225,6 @@ def test_it_needs_numpy_and_one_runtime(translator: Bundle, tmp_path: Path) -> N
     )
     (tmp_path / "measure.py").write_text(script)
     for name in ("site", "temporary"):
-        for file in (tmp_path / name).iterdir():
-            file.unlink()
-        (tmp_path / name).rmdir()
+        shutil.rmtree(tmp_path / name)
     found = on_a_device(tmp_path, "measure.py", str(translator.path))
     assert (found.returncode, found.stderr) == (0, "") and found.stdout.startswith("[4, 1] [")
