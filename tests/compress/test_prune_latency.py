@@ -15,8 +15,6 @@ from targets.onnxruntime_mobile import OnnxRuntimeMobile
 from targets.openvino import OpenVino
 from tests.compress import prune_models as models
 
-pytestmark = pytest.mark.timing
-
 WINDOW = Window((3, 3), (1, 1), (1, 1), (1, 1), 1, False)
 OPERATORS = [
     Operator(32, 32, (1, 16, 16), WINDOW),

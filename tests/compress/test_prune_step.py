@@ -119,7 +119,6 @@ def test_speedup_is_measured_on_candidates_until_it_is_reached(tmp_path, cache):
     assert set(speedup.asked) == {"openvino"} and told["candidates_measured"] == len(speedup.asked) <= 8
 
 
-@pytest.mark.timing
 def test_a_search_beside_other_programs_says_so(tmp_path, cache):
     speedup = FakeSpeedup(lambda model: 128 / model.classifier[0].in_features, crowded="others kept 0.9 cores busy")
     result = pruned(Prune(speedup=1.5, multiple_of=1), models.Vgg, models.images(), tmp_path, speedup)
@@ -128,7 +127,6 @@ def test_a_search_beside_other_programs_says_so(tmp_path, cache):
     assert not any("busy" in warning for warning in alone.warnings)
 
 
-@pytest.mark.timing
 def test_int8_starts_from_what_int8_alone_gives(tmp_path, cache):
     """The model as it is runs 2 times as fast as the original in FP32, so that 3 asks for 1.5 more."""
     speedup = FakeSpeedup(lambda model: 2 * 128 / model.classifier[0].in_features)
@@ -145,7 +143,6 @@ def test_int8_starts_from_what_int8_alone_gives(tmp_path, cache):
     )
 
 
-@pytest.mark.timing
 def test_more_than_can_be_reached_is_refused_with_the_best_measured(tmp_path, cache):
     with pytest.raises(
         UnsupportedError, match=r"prune.speedup: asked 9, but the most that may be removed reaches 1.2;"
