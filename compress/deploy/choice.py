@@ -48,12 +48,14 @@ class Trial:
     Args:
         drop: loss of the metric against the original, positive where it is worse.
         findings: what is wrong with its answers, a sentence each; a scheme that has one never ships.
+        size_ratio: its bytes over those of the original in the same runtime's FP32; None where it is not known.
     """
 
     scheme: str
     drop: float
     ratios: Ratios
     findings: tuple[str, ...] = ()
+    size_ratio: float | None = None
 
     @property
     def gain(self) -> Interval:
@@ -82,7 +84,8 @@ def choose(trials: Sequence[Trial], fp32: str, budget: Budget) -> tuple[str, str
 
     The fastest scheme that keeps the metric within the budget on validation data, whose 95 % interval is wholly faster
     than the same model in FP32 at the recipe's first batch size, and nowhere wholly slower than that or than the original
-    in FP32. Where there is none, FP32; where that is slower than the original, the original.
+    in FP32; of these one that keeps the budget's bytes goes before one that does not. Where there is none, FP32; where that
+    is slower than the original, the original.
 
     Args:
         trials: every scheme that ran, FP32 among them.
@@ -107,8 +110,16 @@ def _best_scheme(others: Sequence[Trial], fp32: Trial, budget: Budget) -> tuple[
     faster = [trial for trial in never_slower if trial.gain.low > 1.0]
     against = f" (held against the final model in FP32, which itself loses {significant(spent)} there)" if spent else ""
     if faster:
-        best = max(faster, key=lambda trial: trial.gain.value)
-        return best.scheme, f"fastest of {len(others) + 1} schemes inside the budget on validation data{against}"
+        small = [trial for trial in faster if _is_small(trial, budget)]
+        fastest, best = (max(found, key=lambda trial: trial.gain.value) for found in (faster, small or faster))
+        larger = ""
+        if best is not fastest:
+            larger = (
+                f"; {fastest.scheme} is faster ({ratio(fastest.gain)} over FP32, {best.scheme} {ratio(best.gain)}) and takes "
+                f"{fastest.size_ratio:.2f}x the bytes of the original in FP32, at most {budget.size_ratio:g}x allowed"
+            )
+        why = f"fastest of {len(others) + 1} schemes inside the budget on validation data{against}{larger}"
+        return best.scheme, why
     if not others:
         return None, "no other scheme was offered or could be built"
     if not sound:
@@ -129,6 +140,10 @@ def _best_scheme(others: Sequence[Trial], fp32: Trial, budget: Budget) -> tuple[
         f"no accurate scheme beat FP32 beyond the measuring interval (best {quickest.gain.value:.2f}x, "
         f"from {quickest.gain.low:.2f}x)"
     )
+
+
+def _is_small(trial: Trial, budget: Budget) -> bool:
+    return budget.size_ratio is None or trial.size_ratio is None or trial.size_ratio <= budget.size_ratio
 
 
 def confirm(chosen: str, fp32: str, afresh: Mapping[str, Ratios]) -> tuple[str, str | None]:

@@ -55,6 +55,7 @@ def try_candidates(target: Target, candidates: Sequence[Candidate], fp32: Mappin
             drop_of(scores[name], higher_is_better),
             ratios(name, measured, FP32.name),
             (*constant_findings(scores[name]), *measured[name].findings),
+            candidate.engine.size_bytes / fp32[ORIGINAL].size_bytes if fp32[ORIGINAL].size_bytes else None,
         )
         for candidate in running
     ]

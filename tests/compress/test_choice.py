@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -26,6 +27,23 @@ SLOW = Interval(0.85, 0.83, 0.87)
 def test_the_fastest_scheme_inside_the_budget_ships() -> None:
     trials = [FP32, trial("a", 0.002, 2.0, 1.9), trial("b", 0.004, 2.4, 2.3), trial("c", 0.2, 3.0, 2.9)]
     assert choose(trials, "fp32", Budget(metric_drop=0.01))[0] == "b"
+
+
+def test_of_schemes_that_keep_the_metric_one_that_keeps_the_bytes_ships() -> None:
+    """As it was met in the demo: two schemes of INT8, equally fast but for noise, at 0.47x and 0.52x the bytes."""
+    small, large = (
+        replace(trial(name, 0.0, value, value - 0.1), size_ratio=size)
+        for name, value, size in (("int8-nncf", 2.36, 0.47), ("int8", 2.4, 0.52))
+    )
+    chosen, why = choose([FP32, large, small], "fp32", Budget(size_ratio=0.5))
+    assert chosen == "int8-nncf"
+    assert why.startswith(
+        "fastest of 3 schemes inside the budget on validation data; int8 is faster (2.40x [2.30, 2.50]"
+    )
+    assert why.endswith("takes 0.52x the bytes of the original in FP32, at most 0.5x allowed")
+    assert choose([FP32, large, small], "fp32", Budget(size_ratio=0.6))[0] == "int8"
+    assert choose([FP32, large, small], "fp32", Budget())[0] == "int8"
+    assert choose([FP32, large], "fp32", Budget(size_ratio=0.5))[0] == "int8", "the verdict says that it is too large"
 
 
 def test_what_the_steps_lost_is_not_held_against_the_schemes() -> None:
