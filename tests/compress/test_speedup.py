@@ -71,6 +71,7 @@ def test_a_model_is_timed_beside_the_original_and_other_targets_are_refused(
             Stopwatch(original, none).measure(workload.model, None, "int8")
 
 
+@pytest.mark.timing
 def test_a_model_that_writes_is_timed_by_whole_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside the original, in parts like it; its layers as they are called in an answer of six tokens."""
     pytest.importorskip("transformers", reason="transformers is not installed: pip install edge-compress[nlp]")

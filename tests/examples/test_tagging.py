@@ -155,7 +155,7 @@ def test_a_file_of_ones_own_goes_through_all_steps(load: Load, tmp_path: Path, m
         "arguments": {"weights": str(tmp_path), **{name: str(path) for name, path in files.items()}},
         "steps": [
             {"distill": {"epochs": 1, "optimizer": "adamw", "learning_rate": 0.0001}},
-            {"quantize": {"calibration_samples": 30, "schemes": ["int8-dynamic"]}},
+            {"quantize": {"calibration_samples": 30}},
         ],
         "targets": ["onnxruntime_mobile"],
         "benchmark": {"seconds": 0.2, "processes": 1, "half_width": 0.9, "throughput": False},
