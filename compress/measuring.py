@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from benchmarks.accuracy import AccuracyRun, score, statistics_of
-from benchmarks.answers import Answers, answers_of
+from benchmarks.answers import Answers, answers_from, answers_of
 from benchmarks.latency import Measured, Pool, Protocol, measure
 from benchmarks.machine import usable_cores
 from benchmarks.measurements import Latency, Throughput
@@ -23,9 +24,10 @@ from compress.recipe_settings import Budget
 from compress.samples import Calibration, Split, samples_of
 from compress.stages import ModelStage
 from compress.workload import Workload
-from targets import Engine, LayerTime, Scheme
+from targets import Engine, LayerTime, Scheme, load
 from targets.generation import Generation
 from targets.generation.session import writing
+from targets.torch_reference import TorchReference
 
 PROMPT, TOKENS = "length", "tokens"
 """Of a working point of a model that writes: the axis of its prompts' length, and how many tokens it writes."""
@@ -82,8 +84,9 @@ class Bench:
     def _answers(self, engine: Engine) -> Mapping[int, Answers] | None:
         """What an engine answered untimed to the inputs of the timing; None if it was not asked.
 
-        The torch original is scored in this process, so its saved program answers in one of its own. So do models that
-        write: what is timed of them is another request than what is scored.
+        The torch original is scored as a module, so its saved program answers apart: in this process, which has torch already,
+        for a new one takes longer to import it than to answer. Models that write are asked again, in a process of their
+        own: what is timed of them is another request than what is scored.
         """
         scored = next((run.answers for (path, _), run in self.runs.items() if path == engine.path), None)
         if scored is not None and engine.generation is None:
@@ -91,8 +94,13 @@ class Bench:
         if scored is None and engine.path != self.reference.path:
             return None
         if engine.path not in self.answers:
-            threads = self.job.recipe.benchmark.threads
-            self.answers[engine.path] = {size: answers_of(engine, pool, threads) for size, pool in self.pools.items()}
+            if engine.path == self.reference.path:
+                with load(TorchReference(), engine, torch.get_num_threads()) as session:
+                    found = {size: answers_from(session, pool) for size, pool in self.pools.items()}
+            else:
+                threads = self.job.recipe.benchmark.threads
+                found = {size: answers_of(engine, pool, threads) for size, pool in self.pools.items()}
+            self.answers[engine.path] = found
         return self.answers[engine.path]
 
     def rows(self, engine: Engine, one_by_one: bool, split: Split) -> np.ndarray:

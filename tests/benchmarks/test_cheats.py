@@ -13,8 +13,6 @@ from benchmarks.studies.planted import planted
 from benchmarks.worker import Answer
 from targets import Engine
 
-pytestmark = pytest.mark.timing
-
 QUICK = Protocol(seconds=0.5, processes=2, half_width=0.9)
 
 
@@ -24,11 +22,13 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     return engine_on("onnxruntime_mobile", conv_model(folder / "conv.onnx", layers=2), folder / "engine")
 
 
+@pytest.mark.timing
 def test_an_honest_engine_has_no_findings(honest: Engine) -> None:
     measured = measure({"honest": planted(honest, "Wrapped")}, {1: conv_inputs()}, QUICK)["honest"]
     assert measured.findings == ()
 
 
+@pytest.mark.timing
 def test_a_memoising_engine_is_caught_and_gains_nothing(honest: Engine) -> None:
     engines = {"honest": planted(honest, "Wrapped"), "memo": planted(honest, "Memoising")}
     measured = measure(engines, {1: conv_inputs()}, QUICK)

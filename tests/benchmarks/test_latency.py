@@ -19,12 +19,11 @@ from export.errors import EnvironmentFailure, InputError, UnsupportedError
 from targets import Engine
 from tests.benchmarks.sleeper import sleeping_engine
 
-pytestmark = pytest.mark.timing
-
 POOL = {1: [{"x": np.full((1, 1), index, np.float32)} for index in range(4)]}
 QUICK = Protocol(seconds=0.4, processes=2)
 
 
+@pytest.mark.timing
 def test_a_known_ratio_is_found_and_the_control_covers_one(tmp_path: Path) -> None:
     engines = {"slow": sleeping_engine(tmp_path, 0.006), "fast": sleeping_engine(tmp_path, 0.003)}
     measured = measure(engines, POOL, replace(QUICK, half_width=0.5), control="slow")
@@ -71,6 +70,7 @@ def test_no_engine_is_always_started_and_loaded_first(tmp_path: Path, monkeypatc
     assert len(firsts) == protocol.processes and set(firsts) == {"0.003", "0.004"}
 
 
+@pytest.mark.timing
 def test_throughput_counts_requests_under_way_at_once(tmp_path: Path) -> None:
     engine = sleeping_engine(tmp_path, 0.005)
     protocol = replace(QUICK, mode="throughput", threads=2)
@@ -113,6 +113,7 @@ def test_peak_memory_is_the_workers_own_and_not_its_parents(tmp_path: Path) -> N
         assert 10_000_000 < worker.peak_bytes() < 200_000_000 < held.nbytes
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("target", ["onnxruntime_mobile", "openvino"])
 def test_an_idle_workers_pool_does_not_spin(target: str, tmp_path: Path) -> None:
     engine = engine_on(target, conv_model(tmp_path / "conv.onnx", layers=2), tmp_path / target)

@@ -11,7 +11,9 @@ import onnxruntime
 import pytest
 
 import compress
+from benchmarks.answers import answers_of
 from benchmarks.device.selftest import selftest
+from benchmarks.latency import Pool
 from benchmarks.metrics import Accuracy
 from benchmarks.report import Report
 from benchmarks.samples_file import key_of, read_samples
@@ -21,7 +23,7 @@ from compress.pipeline import exit_code, run
 from compress.run_directory import sha256_of
 from export.bundle.verify import unpacked
 from export.errors import EnvironmentFailure, InputError, QualityError, UnsupportedError
-from targets import target_class
+from targets import Arrays, Engine, target_class
 from tests.compress.tiny import QUANTIZED, RECIPE, write_tiny
 
 TWO_OUTPUTS = """
@@ -260,7 +262,14 @@ def test_a_scheme_that_fails_is_a_row_with_its_reason_and_fp32_ships(
     assert "no other scheme was offered or could be built" in chosen.reason
 
 
-def test_a_model_with_two_outputs_goes_through(tmp_path: Path) -> None:
+def test_a_model_with_two_outputs_goes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[str]()
+
+    def noted(engine: Engine, pool: Pool, threads: int) -> list[Arrays]:
+        asked.append(engine.target)
+        return answers_of(engine, pool, threads)
+
+    monkeypatch.setattr("compress.measuring.answers_of", noted)
     recipe = write_tiny(
         tmp_path,
         RECIPE.replace("workload.py:tiny", "workload.py:two").replace(
@@ -277,6 +286,8 @@ def test_a_model_with_two_outputs_goes_through(tmp_path: Path) -> None:
         tmp_path / "run" / next(iter(chosen.files)), providers=["CPUExecutionProvider"]
     )
     assert [output.name for output in session.get_outputs()] == ["logits", "doubled"]
+    assert "torch" not in asked, "answers in this process, which has it already"
+    assert report.rows[0].target == "torch" and report.rows[0].findings == ()
 
 
 def test_an_operator_that_a_target_refuses_shows_before_any_step(

@@ -75,7 +75,8 @@ def test_a_model_is_timed_beside_the_original_and_other_targets_are_refused(
 def test_a_model_that_writes_is_timed_by_whole_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside the original, in parts like it; its layers as they are called in an answer of six tokens."""
     pytest.importorskip("transformers", reason="transformers is not installed: pip install edge-compress[nlp]")
-    recipe = load_recipe(write_writer(tmp_path, "gpt", "onnxruntime_mobile", "int8-dynamic", arguments="{layers: 1}"))
+    written = write_writer(tmp_path, "gpt", "onnxruntime_mobile", "int8-dynamic", arguments="{layers: 1}")
+    recipe = load_recipe(written, ["benchmark.processes=2"])
     workload = load_workload(recipe)
     with RunDirectory(tmp_path / "run") as directory:
         job = Job(recipe, workload, directory, Quiet())

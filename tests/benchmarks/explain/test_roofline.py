@@ -15,8 +15,6 @@ from export.model import OnnxModel
 from targets import FP32, target_class
 from targets.onnxruntime_mobile import OnnxRuntimeMobile
 
-pytestmark = pytest.mark.timing
-
 CPU_TARGETS = ("openvino", "onnxruntime_mobile")
 
 
@@ -31,6 +29,7 @@ def test_a_precision_that_was_not_measured_has_the_peak_of_fp32() -> None:
     assert (known.int8_gain("matmul"), known.int8_gain("convolution"), known.int8_gain("other")) == (1.5, None, None)
 
 
+@pytest.mark.timing
 def test_a_copy_counts_what_is_read_and_what_is_written() -> None:
     """This machine copies somewhere between a slow board's and an accelerator's memory."""
     assert 1e8 < copy_bandwidth(1 << 20, threads=1, seconds=0.02) < 1e13
@@ -67,6 +66,7 @@ def test_no_runtime_shortens_the_chains(name: str, tmp_path: Path) -> None:
     assert engine.operators["fp32"] >= CHAINS[0]
 
 
+@pytest.mark.timing
 def test_the_whole_roofline_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roofline, "RUNS", 8)
     found = measure_roofline(OnnxRuntimeMobile(), threads=1)
