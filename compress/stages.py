@@ -25,6 +25,7 @@ from compress.run_directory import digest_of, fields_of
 from compress.samples import training_fingerprint
 from compress.step import REGISTRY, Speedup, Step, StepContext, StepResult
 from compress.workload import Workload
+from export.errors import QualityError, UnsupportedError
 from export.model import OnnxModel
 from export.parity import Parity, check_parity
 from export.to_onnx import to_onnx
@@ -119,15 +120,24 @@ def export_part(part: Part, path: Path, job: Job, reference: Path | None = None)
     return to_onnx(part.module, part.example_inputs, part.dynamic_axes, part.output_names, path, opset, reference)
 
 
-def _teacher(job: Job) -> Path:
-    """The original's whole forward, through which a teacher answers; of a model that writes the parts alone are a stage."""
+def _teacher(job: Job) -> Path | None:
+    """The original's whole forward, through which a teacher answers; of a model that writes the parts alone are a stage.
+
+    None, and a line of why, where the whole cannot be exported though its parts can: nothing of it ships.
+    """
     if job.workload.writing is None:
         return job.directory.path / "stages/0-original" / _file("")
 
     def build(folder: Path) -> None:
         _proven(_whole(job.workload.model, job.workload), folder / _file(""), job)
 
-    folder, _ = job.directory.part("stages/0-original-whole", _base_key(job.recipe, job.workload), build)
+    try:
+        folder, _ = job.directory.part("stages/0-original-whole", _base_key(job.recipe, job.workload), build)
+    except (UnsupportedError, QualityError) as error:
+        job.show.say(
+            f"the original as a whole has no ONNX form ({error}); as a teacher it answers in torch, which takes longer"
+        )
+        return None
     return folder / _file("")
 
 

@@ -83,7 +83,7 @@ class StepContext:
         scratch: a folder that outlives an interruption and goes when the stage is whole (training checkpoints).
         kept: a folder that outlives the run, for what a later run asks again; None keeps nothing.
         teacher_onnx: gives the original as ONNX, proven to answer as in torch; it may have to be exported first.
-            None where there is none.
+            None, or gives None, where there is none.
         seed: of the recipe.
         speedup: times models on the recipe's targets.
         track: shows progress.
@@ -97,7 +97,7 @@ class StepContext:
     speedup: Speedup
     track: Track = silent
     kept: Path | None = None
-    teacher_onnx: Callable[[], Path] | None = None
+    teacher_onnx: Callable[[], Path | None] | None = None
 
 
 @dataclass(frozen=True)

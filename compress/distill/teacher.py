@@ -48,7 +48,7 @@ class Teacher:
     Args:
         model: the original, left unchanged.
         paths: modules whose outputs each answer holds.
-        onnx: gives the original's file, with named inputs; asked where it is of use.
+        onnx: gives the original's file, with named inputs, or None; asked where it is of use.
         cache: folder in which logits are kept by the batch's content; None keeps none.
     """
 
@@ -59,13 +59,14 @@ class Teacher:
         *,
         paths: Sequence[str] = (),
         device: torch.device | None = None,
-        onnx: Callable[[], Path] | None = None,
+        onnx: Callable[[], Path | None] | None = None,
         cache: Path | None = None,
     ) -> None:
         self.device = torch.device("cpu") if device is None else device
         self._paths = tuple(paths)
         self._model = _quick(model, example_inputs).to(self.device)
-        self._session = _session(onnx()) if onnx is not None and not paths and self.device.type == "cpu" else None
+        file = onnx() if onnx is not None and not paths and self.device.type == "cpu" else None
+        self._session = None if file is None else _session(file)
         self._cache = cache / weights_hash(model)[:32] if cache is not None else None
         if self._cache is not None:
             self._cache.mkdir(parents=True, exist_ok=True)

@@ -19,9 +19,11 @@ from compress.recipe import load_recipe
 from compress.run_directory import RunDirectory
 from compress.show import Quiet
 from compress.speedup import Stopwatch
-from compress.stages import original_stage, step_stages
+from compress.stages import _proven, original_stage, step_stages
 from compress.step import StepContext, StepResult
 from compress.workload import Workload
+from export.errors import UnsupportedError
+from export.parity import Parity
 from tests.compress.tiny import RECIPE, write_tiny
 
 PRUNED = RECIPE.replace("  - distill: {epochs: 1, learning_rate: 0.01}\n", "").replace(
@@ -58,6 +60,35 @@ def test_a_teacher_answers_through_the_whole_original_which_is_exported_for_it_a
     answer = onnxruntime.InferenceSession(asked[0]).run(None, {"image": inputs["image"].numpy()})[0]
     with torch.no_grad():
         np.testing.assert_allclose(answer, workload.model(**inputs).numpy(), atol=1e-4)
+
+
+def test_a_whole_that_cannot_be_exported_leaves_its_teacher_to_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of the whole ships: its parts do, and those are exported."""
+    said = list[str]()
+
+    class Lines(Quiet):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    recipe = load_recipe(write_tiny(tmp_path, RECIPE.replace("  - prune: {macs_ratio: 1.5, multiple_of: 1}\n", "")))
+    workload = load_workload(recipe)
+    with RunDirectory(tmp_path / "run") as directory:
+        job = Job(recipe, workload, directory, Lines())
+        original, _ = original_stage(job)
+        job = replace(job, workload=replace(workload, writing=in_one_part(workload)))
+
+        def proven(part: Part, path: Path, job: Job) -> Parity:
+            if "0-original-whole" in str(path):
+                raise UnsupportedError("export: the operator 'aten.mixed' has no ONNX form")
+            return _proven(part, path, job)
+
+        monkeypatch.setattr("compress.stages._proven", lambda part, path, job, _=None: proven(part, path, job))
+        assert [stage.name for stage in step_stages(original, job, Stopwatch(original, job))] == ["distill"]
+        assert not (tmp_path / "run/stages/0-original-whole").exists()
+    told, _ = said
+    assert "'aten.mixed' has no ONNX form); as a teacher it answers in torch, which takes longer" in told
 
 
 def in_one_part(workload: Workload) -> Writing:

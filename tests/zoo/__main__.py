@@ -22,6 +22,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 import compress
 from compress.ready.model_folder import AUTO
 from export.errors import CompressError
+from tests.zoo import sounds
 from tests.zoo.models import MODELS, Configuration
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -85,10 +86,10 @@ def _made(task: str, kind: str, configuration: Configuration, folder: Path) -> P
     network = (
         transformers.DeiTForImageClassification(config)
         if kind == "deit"
-        else getattr(transformers, AUTO[task]).from_config(config)
+        else getattr(transformers, AUTO.get(task, "AutoModelForAudioClassification")).from_config(config)
     )
     network.save_pretrained(folder)
-    if task != "image-classification":
+    if task not in ("image-classification", "audio-classification"):
         words = Tokenizer(models.WordLevel({word: id for id, word in enumerate([*SPECIAL, *WORDS])}, unk_token="[UNK]"))
         words.pre_tokenizer = pre_tokenizers.Whitespace()
         words.add_special_tokens(list(SPECIAL))
@@ -101,6 +102,7 @@ def _made(task: str, kind: str, configuration: Configuration, folder: Path) -> P
 
 
 def _recipe(task: str, model: Path, folder: Path) -> Path:
+    arguments: dict[str, str] = {}
     if task == "image-classification":
         size = json.loads((model / "config.json").read_text()).get("image_size") or 64
         pixels = {
@@ -109,8 +111,10 @@ def _recipe(task: str, model: Path, folder: Path) -> Path:
             "std": [0.5] * 3,
             "batch_size": 8,
         }
-        workload = {"image_folder": {"root": str(folder / "images"), "model": str(model), **pixels}}
-        sizes = ""
+        workload, sizes = {"image_folder": {"root": str(folder / "images"), "model": str(model), **pixels}}, ""
+    elif task == "audio-classification":
+        workload, arguments = f"{sounds.__file__}:sounds", {"model": str(model)}
+        sizes = f", sizes: {{length: {sounds.LENGTH}}}" if sounds.is_free(model) else ""
     else:
         options = {
             "path": str(model),
@@ -121,7 +125,10 @@ def _recipe(task: str, model: Path, folder: Path) -> Path:
         }
         written = {"new_tokens": 8} if task in ("causal-lm", "seq2seq") else {}
         workload, sizes = {"huggingface": {**options, **written}}, ", sizes: {length: 8}"
-    text = f"name: {model.name}\nworkload: {json.dumps(workload)}{REST}benchmark: {{{BENCHMARK}{sizes}}}\n"
+    text = (
+        f"name: {model.name}\nworkload: {json.dumps(workload)}\narguments: {json.dumps(arguments)}{REST}"
+        f"benchmark: {{{BENCHMARK}{sizes}}}\n"
+    )
     path = folder / f"{model.name}.yaml"
     path.write_text(text + "budget: {metric_drop_percent: 90}\n")
     return path

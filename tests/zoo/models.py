@@ -54,6 +54,18 @@ VIT = {
 }
 SWIN = {"image_size": 64, "patch_size": 4, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 4], "window_size": 4}
 RESNET = {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1]}
+SPEECH = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "num_feat_extract_layers": 3,
+    "conv_dim": [16, 16, 16],
+    "conv_stride": [5, 2, 2],
+    "conv_kernel": [10, 3, 3],
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+}
 PYRAMID = {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1]}
 
 ENCODERS: dict[str, Configuration] = {
@@ -135,6 +147,22 @@ MODELS: dict[str, dict[str, Configuration]] = {
             "num_query_pool": 1,
             "query_stride": [2, 2],
             "masked_unit_size": [4, 4],
+        },
+    },
+    "audio-classification": {
+        **dict.fromkeys(("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "sew", "data2vec-audio"), SPEECH),
+        "wav2vec2-conformer": {**SPEECH, "position_embeddings_type": "relative"},
+        "audio-spectrogram-transformer": {
+            **VIT,
+            "num_mel_bins": 32,
+            "max_length": 64,
+            "frequency_stride": 16,
+            "time_stride": 16,
+        },
+        "whisper": {
+            **BART,
+            "num_mel_bins": 16,
+            "max_source_positions": 50,
         },
     },
 }
