@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -94,13 +95,14 @@ class Bench:
         if scored is None and engine.path != self.reference.path:
             return None
         if engine.path not in self.answers:
+            threads = self.job.recipe.benchmark.threads
             if engine.path == self.reference.path:
-                with load(TorchReference(), engine, torch.get_num_threads()) as session:
-                    found = {size: answers_from(session, pool) for size, pool in self.pools.items()}
+                with _torch_threads(threads), load(TorchReference(), engine, threads) as session:
+                    self.answers[engine.path] = {size: answers_from(session, pool) for size, pool in self.pools.items()}
             else:
-                threads = self.job.recipe.benchmark.threads
-                found = {size: answers_of(engine, pool, threads) for size, pool in self.pools.items()}
-            self.answers[engine.path] = found
+                self.answers[engine.path] = {
+                    size: answers_of(engine, pool, threads) for size, pool in self.pools.items()
+                }
         return self.answers[engine.path]
 
     def rows(self, engine: Engine, one_by_one: bool, split: Split) -> np.ndarray:
@@ -248,6 +250,17 @@ class Bench:
         return Protocol(
             benchmark.threads, benchmark.seconds, benchmark.processes, benchmark.half_width, self.job.recipe.seed
         )
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    """Torch on so many threads, and on as many as before afterwards: sums are rounded as where it is timed."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def scored(engine: Engine, workload: Workload) -> Engine:
