@@ -120,10 +120,10 @@ def export_part(part: Part, path: Path, job: Job, reference: Path | None = None)
     return to_onnx(part.module, part.example_inputs, part.dynamic_axes, part.output_names, path, opset, reference)
 
 
-def _teacher(job: Job) -> Path | None:
+def _teacher(job: Job, warnings: list[str]) -> Path | None:
     """The original's whole forward, through which a teacher answers; of a model that writes the parts alone are a stage.
 
-    None, and a line of why, where the whole cannot be exported though its parts can: nothing of it ships.
+    None, and a warning of why, where the whole cannot be exported though its parts can: nothing of it ships.
     """
     if job.workload.writing is None:
         return job.directory.path / "stages/0-original" / _file("")
@@ -134,8 +134,8 @@ def _teacher(job: Job) -> Path | None:
     try:
         folder, _ = job.directory.part("stages/0-original-whole", _base_key(job.recipe, job.workload), build)
     except (UnsupportedError, QualityError) as error:
-        job.show.say(
-            f"the original as a whole has no ONNX form ({error}); as a teacher it answers in torch, which takes longer"
+        warnings.append(
+            f"the teacher answers in torch, which takes longer: the original as a whole has no ONNX form ({error})"
         )
         return None
     return folder / _file("")
@@ -154,6 +154,7 @@ def _step_stage(place: str, name: str, step: Step, before: ModelStage, job: Job,
     scratch = job.directory.scratch(place, key)
 
     def build(folder: Path) -> None:
+        warnings = list[str]()
         context = StepContext(
             workload=job.workload,
             teacher=job.workload.model,
@@ -163,9 +164,10 @@ def _step_stage(place: str, name: str, step: Step, before: ModelStage, job: Job,
             speedup=speedup,
             track=job.show.track,
             kept=job.directory.path / ".kept",
-            teacher_onnx=lambda: _teacher(job),
+            teacher_onnx=lambda: _teacher(job, warnings),
         )
         result = step.apply(copy.deepcopy(before.model), context)
+        result = replace(result, warnings=(*result.warnings, *dict.fromkeys(warnings)))
         save_weights(result.model, folder / "model.safetensors")
         _export_proven(result.model, folder, result, job)
 
