@@ -50,6 +50,7 @@ class ModelStage:
     digest: str
 
     def for_report(self) -> Stage:
+        """What the report tells of it."""
         return Stage(
             name=self.name,
             step=self.step,
