@@ -136,7 +136,7 @@ def _teacher(job: Job, warnings: list[str]) -> Path | None:
         folder, _ = job.directory.part("stages/0-original-whole", _base_key(job.recipe, job.workload), build)
     except (UnsupportedError, QualityError) as error:
         warnings.append(
-            f"the teacher answers in torch, which takes longer: the original as a whole has no ONNX form ({error})"
+            f"the teacher answers in torch, which takes longer: the original as a whole cannot be taken as ONNX ({error})"
         )
         return None
     return folder / _file("")

@@ -83,7 +83,7 @@ def test_a_whole_that_cannot_be_exported_leaves_its_teacher_to_torch(
         assert not (tmp_path / "run/stages/0-original-whole").exists()
     [warning] = distilled.warnings
     assert warning == (
-        "the teacher answers in torch, which takes longer: the original as a whole has no ONNX form "
+        "the teacher answers in torch, which takes longer: the original as a whole cannot be taken as ONNX "
         "(export: the operator 'aten.mixed' has no ONNX form)"
     )
 
