@@ -15,6 +15,9 @@ TOLERANCE = 0.02
 REMEMBERS = 1.5
 """Times faster on an input seen before than on new ones from which an engine is said to remember. Caches of the CPU
 give a computing engine a few percent."""
+FEWEST_PAIRS = 10
+"""Inputs given twice, over all processes, below which that is not judged: of two calls in a row on a busy machine one
+may well take three times as long."""
 
 Answers = Sequence[Arrays]
 """For each input of a pool the elements kept of every output (`benchmarks.feed.kept`)."""
@@ -50,12 +53,15 @@ def wrong_answers(expected: Answers, given: Sequence[Answer]) -> str | None:
     )
 
 
-def remembered(new_s: Sequence[float], repeated_s: Sequence[float]) -> str | None:
+def remembered(new_s: Sequence[float], repeated_s: Sequence[float], pairs: int) -> str | None:
     """A sentence if inputs seen before are answered much faster than new ones; None if not.
 
     Args:
         new_s, repeated_s: the median call of each process, on new inputs and on one and the same.
+        pairs: the inputs that were given twice, in all processes together.
     """
+    if pairs < FEWEST_PAIRS:
+        return None
     # The process where it shows least: an engine that remembers does so in all, a machine that halts does not.
     ratio = float(np.min(np.array(new_s) / np.array(repeated_s)))
     if ratio < REMEMBERS:

@@ -75,6 +75,7 @@ class _Record:
     blocks: dict[int, list[list[Block]]] = field(default_factory=lambda: defaultdict(list))
     new_s: list[float] = field(default_factory=list)
     repeated_s: list[float] = field(default_factory=list)
+    pairs: int = 0
     footprints: list[Footprint] = field(default_factory=list)
     requests: int = 1
 
@@ -189,7 +190,9 @@ def _remember(worker: Worker, first_s: float, process: int, record: _Record) -> 
 
 def _repeat(worker: Worker, count: int, record: _Record) -> None:
     """Calls on new inputs and on the same again, in turns: a slow moment of the machine slows both."""
-    call_s = worker.repeated(max(MIN_REPEATS, count // 2)).call_s
+    pairs = max(MIN_REPEATS, count // 2)
+    call_s = worker.repeated(pairs).call_s
+    record.pairs += pairs
     record.new_s.append(float(np.median(call_s[0::2])))
     record.repeated_s.append(float(np.median(call_s[1::2])))
 
@@ -252,5 +255,5 @@ def _findings(record: _Record, expected: Mapping[int, Answers]) -> tuple[str, ..
         ]
         found.append(wrong_answers(answers, given))
     if record.new_s:
-        found.append(remembered(record.new_s, record.repeated_s))
+        found.append(remembered(record.new_s, record.repeated_s, record.pairs))
     return tuple(dict.fromkeys(sentence for sentence in found if sentence))
