@@ -12,8 +12,10 @@ from torch import Tensor
 from compress.recipe import Recipe
 from compress.recipe_settings import Benchmark
 from compress.workload import Workload, to_numpy
-from export.errors import InputError
+from export.calling import call
+from export.errors import InputError, in_words
 from export.parity import inputs_at
+from export.trace import evaluating
 from targets.openvino import OpenVino
 
 DISTINCT = 8
@@ -75,6 +77,40 @@ def check_sizes(workload: Workload, benchmark: Benchmark) -> None:
             f"benchmark.batch_sizes: {other[0]}, but the workload's batch is fixed at {min(fixed)}; "
             "name axis 0 of every input in dynamic_axes"
         )
+
+
+def check_model_at_sizes(workload: Workload, benchmark: Benchmark) -> None:
+    """Refuse sizes that will be timed and at which the model itself fails: more tokens than it has positions for, say.
+
+    Of a model that writes, the longest answer counts: behind the prompt, or, of an encoder-decoder, by itself.
+
+    Raises:
+        InputError: with the sizes and what the model says.
+    """
+    sizes, writing = _example_sizes(workload) | dict(benchmark.sizes), workload.writing
+    named = ", ".join(f"{axis} {size}" for axis, size in sizes.items())
+    if writing is not None:
+        prompt, answer = _second_axis(workload, "input_ids"), max(writing.timed, writing.generation.new_tokens)
+        length = max(sizes.get(prompt, 0), *benchmark.lengths, 0)
+        named = f"prompts of {length} and answers of {answer} tokens"
+        if writing.generation.start is None:
+            sizes[prompt] = length + answer - 1  # the last token is written and not read
+        else:
+            sizes |= {prompt: length, _second_axis(workload, "decoder_input_ids"): answer}
+    inputs = inputs_at(workload.example_inputs, workload.dynamic_axes, sizes)
+    try:
+        with evaluating(workload.model):
+            call(workload.model, inputs)
+    except Exception as error:  # the user's forward can raise anything
+        raise InputError(
+            f"benchmark: at {named or 'the size of its example'} the model fails in torch ({in_words(error)}); name other "
+            f"sizes{'' if writing is None else ', or fewer tokens of an answer (new_tokens)'}"
+        ) from error
+
+
+def _second_axis(workload: Workload, name: str) -> str:
+    """Name of an input's axis 1, where its size may vary."""
+    return workload.dynamic_axes.get(name, {}).get(1, "")
 
 
 def check_shapes(workload: Workload, recipe: Recipe) -> None:

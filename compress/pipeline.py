@@ -19,7 +19,7 @@ from benchmarks.render.markdown import report_markdown
 from benchmarks.render.wording import DIGITS, significant
 from benchmarks.report import Report, Row, write_text_whole
 from compress import __version__, step
-from compress.bench_inputs import check_shapes, check_sizes
+from compress.bench_inputs import check_model_at_sizes, check_shapes, check_sizes
 from compress.checkpoint import weights_hash
 from compress.deploy.one_target import deploy, units_of
 from compress.evaluate import evaluate
@@ -80,6 +80,7 @@ def run(
     workload = load_workload(recipe)
     check_sizes(workload, recipe.benchmark)
     check_shapes(workload, recipe)
+    check_model_at_sizes(workload, recipe.benchmark)
     with RunDirectory(Path(out) if out is not None else Path("runs") / recipe.name) as directory:
         show.expect(2 + len(recipe.steps) + sum(units_of(target, recipe) for target in targets))
         bench = _prepare(Job(recipe, workload, directory, show), targets)

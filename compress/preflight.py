@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.render.wording import DIGITS, significant
-from compress.bench_inputs import check_shapes, check_sizes
+from compress.bench_inputs import check_model_at_sizes, check_shapes, check_sizes
 from compress.load_workload import load_workload
 from compress.model_size import ModelSize, measure_size
 from compress.recipe import Recipe, load_recipe
@@ -53,6 +53,7 @@ def check(recipe_path: Path, overrides: Sequence[str] = ()) -> Plan:
     workload = load_workload(recipe)
     check_sizes(workload, recipe.benchmark)
     check_shapes(workload, recipe)
+    check_model_at_sizes(workload, recipe.benchmark)
     assert workload.validation is not None
     evaluation = read_split("evaluation", workload.evaluation)
     samples = {"evaluation": evaluation.samples, "validation": read_split("validation", workload.validation).samples}

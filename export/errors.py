@@ -41,3 +41,9 @@ class EnvironmentFailure(CompressError):
     """Disk, memory, device, a crashed worker, or another run that holds the directory."""
 
     exit_code = 6
+
+
+def in_words(error: Exception) -> str:
+    """What another's code raised, in one line: its type and the first line of what it says."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from export.calling import call
-from export.errors import InputError, UnsupportedError
+from export.errors import InputError, UnsupportedError, in_words
 from export.model import Axis, TensorSpec
 from export.recurrent import kept_whole
 
@@ -124,7 +124,7 @@ def _check_outputs(model: nn.Module, example_inputs: Mapping[str, Tensor], outpu
         outputs = call(model, example_inputs)
     except Exception as error:  # the user's forward can raise anything
         shapes = {name: tuple(tensor.shape) for name, tensor in example_inputs.items()}
-        raise InputError(f"the model fails on its example inputs {shapes}: {_sentence(error)}") from error
+        raise InputError(f"the model fails on its example inputs {shapes}: {in_words(error)}") from error
     if len(outputs) != len(output_names) or len(set(output_names)) != len(output_names):
         raise InputError(
             f"output_names: found {list(output_names)}, but the model returns {len(outputs)} tensors; "
@@ -152,7 +152,7 @@ def _explain(error: Exception, dynamic_axes: DynamicAxes) -> str:
             f"{size}; compute sizes from x.shape instead of constants, or take the axis out of dynamic_axes"
         )
     advice = "rewrite this place with torch operators that do not depend on values (torch.where instead of if)"
-    return f"export: torch.export cannot follow the model{_place(error)}: {_sentence(error)}; {advice}"
+    return f"export: torch.export cannot follow the model{_place(error)}: {in_words(error)}; {advice}"
 
 
 def _place(error: Exception) -> str:
@@ -162,11 +162,6 @@ def _place(error: Exception) -> str:
         frame for frame in extract_tb(error.__traceback__) if not frame.filename.startswith((torch_folder, own, "<"))
     ]
     return f" at {Path(frames[-1].filename).name}:{frames[-1].lineno} ({frames[-1].name})" if frames else ""
-
-
-def _sentence(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
 
 
 def _specs(program: ExportedProgram, names: Iterable[str], node_names: Iterable[object]) -> tuple[TensorSpec, ...]:

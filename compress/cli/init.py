@@ -77,32 +77,45 @@ def write_for_model(folder: Path, name: str, model: Path, data: Path | None) -> 
         )
     _refuse_existing([file])
     places = {"model": _seen_from(folder, model), "data": PLACEHOLDER if data is None else _seen_from(folder, data)}
-    length = min(MAX_LENGTH, found.positions() or MAX_LENGTH)
+    length, timed, options = _lengths(task, found.positions())
     values = {
         "model": str(model),
         "recipe": str(file),
         "name": name,
         "workload": _image_folder(places, found)
         if task == "image-classification"
-        else _huggingface(places, task, length),
+        else _huggingface(places, task, {"max_length": length, **options}),
         "optimizer": "adamw",
         "learning_rate": "0.0001",
         "targets": _targets(),
-        "sizes": "" if task == "image-classification" else f"  sizes: {{length: {min(TIMED_LENGTH, length)}}}\n",
+        "sizes": "" if task == "image-classification" else f"  sizes: {{length: {timed}}}\n",
         "budget": BUDGETS.get(task, TEXT_BUDGET),
     }
     write_text_whole(file, Template(_template("model.yaml")).substitute(values))
     return file
 
 
-def _huggingface(places: Mapping[str, str], task: str, length: int) -> str:
-    return (
-        "  huggingface:\n"
-        f"    path: {json.dumps(places['model'])}\n"
-        f"    task: {task}\n"
-        f"    data: {json.dumps(places['data'])}    # {DATA[task]}\n"
-        f"    max_length: {length}"
-    )
+def _lengths(task: str, positions: int | None) -> tuple[int, int, dict[str, int]]:
+    """Tokens that a text is cut at, tokens that are timed, and further options where the model has few places for an answer."""
+    from compress.ready import language_model, translation
+
+    answer = {"causal-lm": language_model.NEW_TOKENS, "seq2seq": translation.NEW_TOKENS}.get(task, 0)
+    length = min(MAX_LENGTH, positions or MAX_LENGTH)
+    timed = min(TIMED_LENGTH, length)
+    if not answer or positions is None or positions >= timed + answer:
+        return length, timed, {}
+    return length, positions // 2, {"new_tokens": positions // 2}
+
+
+def _huggingface(places: Mapping[str, str], task: str, options: Mapping[str, int]) -> str:
+    lines = [
+        "  huggingface:",
+        f"    path: {json.dumps(places['model'])}",
+        f"    task: {task}",
+        f"    data: {json.dumps(places['data'])}    # {DATA[task]}",
+        *(f"    {name}: {value}" for name, value in options.items()),
+    ]
+    return "\n".join(lines)
 
 
 def _image_folder(places: Mapping[str, str], folder: ModelFolder) -> str:

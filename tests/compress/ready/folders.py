@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from compress.load_workload import load_workload
 from compress.recipe import load_recipe
@@ -15,6 +15,7 @@ from compress.workload import Workload
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = ("good", "bad", "fine", "dull", "film", "play", "the", "a", "is", "was", "##s", "very")
+LETTERS = "abcdefgh"
 SIZES = {
     "vocab_size": len(SPECIAL) + len(WORDS),
     "hidden_size": 16,
@@ -79,3 +80,29 @@ def write_recipe(folder: Path, workload: str, rest: str = "steps: []\n") -> Path
 def load(folder: Path, workload: str, *overrides: str) -> Workload:
     """The workload of such a recipe."""
     return load_workload(load_recipe(write_recipe(folder, workload), overrides))
+
+
+def letters() -> Tokenizer:
+    """A token a letter; 0 fills up, 1 ends, 2 starts."""
+    vocabulary = {token: number for number, token in enumerate(("<pad>", "</s>", "<s>", *LETTERS, " ", "\n"))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=" "))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_special_tokens(["<pad>", "</s>", "<s>"])
+    return tokenizer
+
+
+def gpt(folder: Path) -> Path:
+    """The folder of a GPT-2 over letters with 32 positions and random weights."""
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=13, n_positions=32, n_embd=16, n_layer=2, n_head=2, eos_token_id=1, bos_token_id=2, pad_token_id=0
+    )
+    return save(GPT2LMHeadModel(config), folder, letters())
+
+
+def running_text(path: Path, lines: int) -> None:
+    """Short lines of letters, in an order that comes again."""
+    path.write_text(
+        "\n".join(LETTERS[number % 8] * (number % 5 + 1) + LETTERS[number // 8 % 8] for number in range(lines))
+    )

@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel, ResNetConfig, ResNetForImageClas
 
 from compress.recipe import load_recipe
 from tests.compress.conftest import Cli
-from tests.compress.ready.folders import SIZES, classifier, reviews, save
+from tests.compress.ready.folders import SIZES, classifier, gpt, reviews, running_text, save
 
 
 def test_a_recipe_for_a_folder_passes_check(cli: Cli, tmp_path: Path) -> None:
@@ -22,6 +22,9 @@ def test_a_recipe_for_a_folder_passes_check(cli: Cli, tmp_path: Path) -> None:
     code, out, err = cli("check", "mine/recipe.yaml")
     assert (code, err) == (0, "")
     assert "mine: the recipe, its workload and its data are in order" in out
+    code, _, err = cli("check", "mine/recipe.yaml", "--set", "benchmark.sizes.length=41")
+    assert code == 2
+    assert "benchmark: at length 41 the model fails in torch (" in err
     code, _, err = cli("init", "mine", "--model", "models/bert")
     assert code == 2
     assert "recipe.yaml: is there already" in err
@@ -34,6 +37,20 @@ def test_without_data_check_says_what_is_missing(cli: Cli, tmp_path: Path) -> No
     code, _, err = cli("check", "mine/recipe.yaml")
     assert code == 2
     assert "workload.huggingface.data: is still the placeholder of compress init; name a .csv or .tsv file" in err
+
+
+def test_a_model_of_few_positions_gets_answers_that_fit_and_others_are_refused(cli: Cli, tmp_path: Path) -> None:
+    gpt(tmp_path / "gpt")
+    running_text(tmp_path / "book.txt", 800)
+    cli("init", "mine", "--model", "gpt", "--data", "book.txt")
+    code, _, err = cli("check", "mine/recipe.yaml")
+    assert (code, err) == (0, "")
+    code, _, err = cli("check", "mine/recipe.yaml", "--set", "benchmark.sizes.length=18")
+    assert code == 2
+    assert "at prompts of 18 and answers of 16 tokens the model fails in torch (IndexError: index out of range" in err
+    assert "name other sizes, or fewer tokens of an answer (new_tokens)" in err
+    code, _, err = cli("check", "mine/recipe.yaml", "--set", "benchmark.lengths=[4, 20]")
+    assert "at prompts of 20 and answers of 16" in err
 
 
 @pytest.mark.parametrize("said", [True, False])

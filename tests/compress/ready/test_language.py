@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
     BertConfig,
     BertForMaskedLM,
     BertForTokenClassification,
-    GPT2Config,
     GPT2LMHeadModel,
 )
 
@@ -27,28 +25,9 @@ from compress.ready.conll import read_conll, tags_of
 from compress.ready.language_model import MaskedBatches
 from compress.ready.plain_text import ShiftedWindows
 from export.errors import InputError
-from tests.compress.ready.folders import SIZES, classifier, load, save
+from tests.compress.ready.folders import LETTERS, SIZES, classifier, gpt, letters, load, running_text, save
 
 TAGS = {0: "O", 1: "B-FILM", 2: "I-FILM"}
-LETTERS = "abcdefgh"
-
-
-def letters() -> Tokenizer:
-    """A token a letter; 0 fills up, 1 ends, 2 starts."""
-    vocabulary = {token: number for number, token in enumerate(("<pad>", "</s>", "<s>", *LETTERS, " ", "\n"))}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=" "))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    tokenizer.decoder = decoders.Fuse()
-    tokenizer.add_special_tokens(["<pad>", "</s>", "<s>"])
-    return tokenizer
-
-
-def gpt(folder: Path) -> Path:
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=13, n_positions=32, n_embd=16, n_layer=2, n_head=2, eos_token_id=1, bos_token_id=2, pad_token_id=0
-    )
-    return save(GPT2LMHeadModel(config), folder, letters())
 
 
 def bart(folder: Path) -> Path:
@@ -59,12 +38,6 @@ def bart(folder: Path) -> Path:
         decoder_start_token_id=2, forced_eos_token_id=None,
     )  # fmt: skip
     return save(BartForConditionalGeneration(config), folder, letters())
-
-
-def running_text(path: Path, lines: int) -> None:
-    path.write_text(
-        "\n".join(LETTERS[number % 8] * (number % 5 + 1) + LETTERS[number // 8 % 8] for number in range(lines))
-    )
 
 
 def test_a_causal_model_is_judged_by_the_perplexity_of_what_follows(tmp_path: Path) -> None:
