@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -58,7 +59,7 @@ def _importable(file: Path) -> Iterator[None]:
     """While this lasts, the workload's file imports what lies beside it, and not a namesake beside an earlier workload."""
     folder = str(file.resolve().parent)
     for name, module in list(sys.modules.items()):
-        place = str(Path(getattr(module, "__file__", None) or "-").parent)
+        place = os.path.dirname(getattr(module, "__file__", None) or "-")  # noqa: PTH120 - of thousands of modules
         if place in _FOLDERS and place != folder and (Path(folder) / f"{name}.py").exists():
             del sys.modules[name]
     _FOLDERS.add(folder)

@@ -8,6 +8,7 @@ import re
 import tokenize
 import zipfile
 from collections.abc import Mapping, Set
+from functools import cache
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
@@ -141,6 +142,7 @@ def _distribution(registered: Registration | None) -> dict[str, str]:
     }
 
 
+@cache
 def bare(source: str) -> str:
     """A source without docstrings, comments, the types of functions, and what stands under `if TYPE_CHECKING`.
 

@@ -208,8 +208,7 @@ def loader() -> DataLoader[Any]:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("before", [0, 3, 8, 13, 23])
-@pytest.mark.parametrize("data", ["tensors", "loader"])
-@pytest.mark.parametrize("mixup", [0.0, 0.5])
+@pytest.mark.parametrize(("data", "mixup"), [("tensors", 0.0), ("loader", 0.5)])
 def test_interrupted_training_ends_bit_equal(
     before: int, optimizer: Any, data: str, mixup: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

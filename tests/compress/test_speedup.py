@@ -82,7 +82,7 @@ def test_a_model_that_writes_is_timed_by_whole_answers(tmp_path: Path, monkeypat
         job = Job(recipe, workload, directory, Quiet())
         original, _ = original_stage(job)
         stopwatch = Stopwatch(original, job)
-        _export_once(monkeypatch, tmp_path)
+        _export_once(monkeypatch, tmp_path / "run" / "stages" / "0-original")
         # The same model on both sides: the plain forward, a single call, would come out several times as fast as an answer.
         assert 0.6 < stopwatch.measure(workload.model, None, "fp32") < 1.6
         assert 0.2 < stopwatch.measure(workload.model, None, "int8") < 4
@@ -94,7 +94,7 @@ def test_a_model_that_writes_is_timed_by_whole_answers(tmp_path: Path, monkeypat
 
 
 def _export_once(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """What was exported is copied the next time: for tests in which the model is the same."""
+    """What was exported into `folder` is copied the next time: for tests in which the model is the same."""
 
     def once(export: Callable[[Any, Path, Job], OnnxModel]) -> Callable[[Any, Path, Job], OnnxModel]:
         def exported(model: Any, path: Path, job: Job) -> OnnxModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +36,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
         return loaded
 
     yield load
+    inside = f"{EXAMPLES}{os.sep}"
     for name, module in list(sys.modules.items()):
-        if EXAMPLES in Path(getattr(module, "__file__", None) or "-").parents:
+        if str(getattr(module, "__file__", None)).startswith(inside):
             del sys.modules[name]
