@@ -21,7 +21,12 @@ ROOTS = ("benchmarks.device.main", "benchmarks.serve")
 """The commands, and the process that each engine is timed in."""
 
 DESK = frozenset(
-    {"targets.onnxruntime_mobile.build", "targets.onnxruntime_mobile.usability", "targets.openvino.decoder"}
+    {
+        "targets.onnxruntime_mobile.build",
+        "targets.onnxruntime_mobile.usability",
+        "targets.openvino.decoder",
+        "targets.openvino.max_pools",
+    }
 )
 """What only compiling needs, and imports where it does: a device never compiles."""
 

@@ -41,13 +41,17 @@ def activations(
         return
     inputs = {value.name for value in model.graph.input}
     computed = [name for name in tensors if name not in inputs]
+    size = BATCH if _has_free_batch(model) else 1
+    if not computed:  # ONNX Runtime takes no graph without outputs
+        yield from ((batch, {name: batch[name] for name in tensors}) for batch in together(samples, size))
+        return
     session = onnxruntime.InferenceSession(
         with_outputs(model, computed).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     taken = {value.name for value in session.get_inputs()}
-    for batch in together(samples, BATCH if _has_free_batch(model) else 1):
+    for batch in together(samples, size):
         fed = {name: array for name, array in batch.items() if name in taken}
-        values = dict(zip(computed, session.run(computed, fed), strict=True)) if computed else {}
+        values = dict(zip(computed, session.run(computed, fed), strict=True))
         yield batch, {name: batch[name] if name in inputs else values[name] for name in tensors}
 
 

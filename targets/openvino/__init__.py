@@ -134,6 +134,7 @@ class OpenVino:
 
         from targets.generation.cached_attention import PRESENT, keeps_cache
         from targets.openvino.decoder import keep_cache_inside
+        from targets.openvino.max_pools import fill_registers
 
         start = time.perf_counter()
         inside = self.device != "NPU" and keeps_cache(model)
@@ -150,6 +151,8 @@ class OpenVino:
                 network.reshape(
                     {spec.name: openvino.PartialShape([partial_extent(axis) for axis in spec.shape]) for spec in inputs}
                 )
+            if scheme.precision == "int8" and scheme.mode != "weights" and self._has_short_registers():
+                fill_registers(network)
             compiled = core.compile_model(
                 network, checked["device"], properties({**checked, "cache": False}, threads=1)
             )
@@ -172,6 +175,11 @@ class OpenVino:
             operators=operators_by_precision(compiled) if here else {},
             settings=settings,
         )
+
+    def _has_short_registers(self) -> bool:
+        """Of 32 bytes, that cannot be read in part: AVX2's."""
+        features = instruction_sets()
+        return self.device == "CPU" and "avx2" in features and "avx512f" not in features
 
     def _settings(self, scheme: Scheme, inside: bool) -> dict[str, Any]:
         """What `load` needs, plain JSON; nothing in it names a place of this machine.

@@ -56,6 +56,11 @@ def test_observed_extremes_are_those_of_the_tensors(original: onnx.ModelProto, s
     assert histograms["image"].low == float(networks.images(32)["image"].min())
 
 
+def test_inputs_alone_are_observed(original: onnx.ModelProto, samples: Samples) -> None:
+    """A quantizer may place nothing but the input's node."""
+    assert observe(original, ["image"], samples)["image"].high == float(networks.images(32)["image"].max())
+
+
 def test_samples_of_other_shapes_are_not_joined() -> None:
     short, long = networks.sentences(1, length=4), networks.sentences(1, length=9)
     batches = list(together([short, short, short, long, short], most=2))
