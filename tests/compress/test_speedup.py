@@ -76,7 +76,7 @@ def test_a_model_that_writes_is_timed_by_whole_answers(tmp_path: Path, monkeypat
     """Beside the original, in parts like it; its layers as they are called in an answer of six tokens."""
     pytest.importorskip("transformers", reason="transformers is not installed: pip install edge-compress[nlp]")
     written = write_writer(tmp_path, "gpt", "onnxruntime_mobile", "int8-dynamic", arguments="{layers: 1}")
-    recipe = load_recipe(written, ["benchmark.processes=2"])
+    recipe = load_recipe(written, ["benchmark.processes=1"])
     workload = load_workload(recipe)
     with RunDirectory(tmp_path / "run") as directory:
         job = Job(recipe, workload, directory, Quiet())
