@@ -1,9 +1,10 @@
 """INT8 max pools over whole vector registers: channels that do not fill one are topped up with zeros for the pool alone.
 
-Of 8-bit data OpenVINO's max pool on AVX2 takes 32 channels at a time, and what is left over byte by byte. A 3x3 pool of stride 1
-over 16x16 pixels takes 151 us with 56 channels and 17 us with 64 (Zen 3, 2026.4), more than the convolutions around it; pruning
-leaves such widths behind. Topped up, with the copies that this costs, it is 25 us. At most 32 channels are fast in any number, so
-are average pools, FP32, and AVX-512, whose registers are read under a mask.
+Of 8-bit data OpenVINO's max pool on AVX2 takes 32 channels at a time. What is left over is stored by vmaskmovdqu, around the
+caches (oneDNN, src/cpu/x64/jit_uni_i8i8_pooling.cpp); on AVX-512 a masked vmovdqu8 does it. A 3x3 pool of stride 1 over 16x16
+pixels takes 151 us with 56 channels and 17 us with 64 (Zen 3, 2026.4, OpenVINO's counters), more than the convolutions around it,
+and pruning leaves such widths behind. Topped up, with the copies that this costs, it is 25 us; of a whole small network
+`python -m benchmarks.studies.max_pools` tells. At most 32 channels are fast in any number, and so are average pools and FP32.
 """
 
 from __future__ import annotations
