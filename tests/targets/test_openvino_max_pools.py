@@ -86,7 +86,7 @@ def test_answers_stay_and_only_short_registers_are_filled(
     np.testing.assert_array_equal(found, expected)
 
 
-def test_float_pools_weights_alone_and_other_devices_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_float_pools_and_other_devices_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = pooled(tmp_path / "model.onnx", 40)
     scheme = scheme_of("int8")
     quantized = quantize_model(model, [{"x": IMAGES}], scheme, tmp_path / "quantized.onnx")
