@@ -89,5 +89,7 @@ def _fill(pool: Any) -> None:
     readers = list(pool.output(0).get_target_inputs())
     pool.input(0).replace_source_output(filled.output(0))
     cut = operators.slice(pool.output(0), np.array([0]), np.array([channels]), np.array([1]), np.array([1]))
+    for node, does in ((filled, "fill"), (cut, "cut")):
+        node.set_friendly_name(f"{pool.get_friendly_name()}/{does}")
     for reader in readers:
         reader.replace_source_output(cut.output(0))
