@@ -18,10 +18,10 @@ REGISTER = 32
 
 
 def fill_registers(network: Any) -> int:
-    """Change the network in place; its answers stay the same to the last bit.
+    """Change the network in place; of unsigned data its answers stay the same to the last bit, of signed to a rounding of FP32.
 
-    Left alone are pools of data whose zero point is not 0: OpenVINO would go on in FP32 behind them. So are those whose answer
-    or whose places of the largest values leave the network.
+    Left alone are pools of data whose zero point is not 0: OpenVINO would go on in FP32 behind them, or refuse the network. So
+    are those whose answer or whose places of the largest values leave the network.
 
     Returns:
         How many pools were given channels.
