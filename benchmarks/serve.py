@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -64,6 +63,7 @@ class _Served:
 
     def concurrent(self, calls: int) -> Block:
         """`calls` calls on each session, all sessions at once."""
+        from concurrent.futures import ThreadPoolExecutor
 
         def work() -> tuple[list[float], None]:
             with ThreadPoolExecutor(len(self._sessions)) as pool:
@@ -118,7 +118,8 @@ def pin(threads: int) -> None:
         os.sched_setaffinity(0, cores[-threads:])
 
 
-def _serve() -> None:
+def serve() -> None:
+    """Answer what comes over standard input until it ends."""
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     served = _Served()
@@ -137,4 +138,4 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
-    _serve()
+    serve()

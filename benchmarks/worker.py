@@ -89,13 +89,7 @@ class Worker:
             "OMP_NUM_THREADS": str(threads),
             **SLEEPING_POOLS,
         }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.serve"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=environment,
-        )
+        self._process = start_process(environment, self._log)
         self._arguments = (threads, concurrent)
         self._is_ready = False
         self._send("start", (engine.target, threads))
@@ -207,6 +201,17 @@ class Worker:
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         memory = "; signal 9 is usually the system running out of memory" if code == -9 else ""
         return f"{self.engine.target}/{self.engine.scheme}: the worker process ended at '{command}' with {how}{memory}: {last[0]}"
+
+
+def start_process(environment: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """A fresh process of `benchmarks.serve`; what it prints goes to `log`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.serve"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        env=environment,
+    )
 
 
 def first_line(error: BaseException) -> str:
