@@ -16,6 +16,7 @@ from export.calling import call
 from export.errors import InputError, in_words
 from export.parity import inputs_at
 from export.trace import evaluating
+from targets.generation import SOURCE_TOKENS, prompt_length
 from targets.openvino import OpenVino
 
 DISTINCT = 8
@@ -58,7 +59,7 @@ def timing_pool(
 
 
 def check_sizes(workload: Workload, benchmark: Benchmark) -> None:
-    """Refuse `benchmark.sizes` that name an axis which the workload does not have, and batches it cannot take.
+    """Refuse `benchmark.sizes` that name an axis which the workload does not have, lengths and batches it cannot take.
 
     Raises:
         InputError: with the axes that it has.
@@ -68,6 +69,9 @@ def check_sizes(workload: Workload, benchmark: Benchmark) -> None:
     if unknown:
         known = ", ".join(axes) or "none"
         raise InputError(f"benchmark.sizes: no dynamic axis '{unknown[0]}' in the workload; its dynamic axes: {known}")
+    if benchmark.lengths and prompt_length(workload.example_inputs) is None:
+        read = ", ".join(workload.example_inputs)
+        raise InputError(f"benchmark.lengths: the workload reads no prompts of tokens but {read}; leave lengths out")
     fixed = {
         len(tensor) for name, tensor in workload.example_inputs.items() if 0 not in workload.dynamic_axes.get(name, {})
     }
@@ -90,9 +94,9 @@ def check_model_at_sizes(workload: Workload, benchmark: Benchmark) -> None:
     sizes, writing = _example_sizes(workload) | dict(benchmark.sizes), workload.writing
     named = ", ".join(f"{axis} {size}" for axis, size in sizes.items())
     if writing is not None:
-        prompt, answer = _second_axis(workload, "input_ids"), max(writing.timed, writing.generation.new_tokens)
+        prompt, answer = _second_axis(workload, SOURCE_TOKENS), max(writing.timed, writing.generation.new_tokens)
         length = max(sizes.get(prompt, 0), *benchmark.lengths, 0)
-        named = f"prompts of {length} and answers of {answer} tokens"
+        named = f"prompts of {length} and answers of {answer} tokens" if prompt else f"answers of {answer} tokens"
         if writing.generation.start is None:
             sizes[prompt] = length + answer - 1  # the last token is written and not read
         else:

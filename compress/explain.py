@@ -174,7 +174,7 @@ def _part_subject(
         if fp32 and before
         else None,
         quantization=quantization_of(part),
-        batch_size=len(call.inputs["input_ids"]),
+        batch_size=len(next(iter(call.inputs.values()))),
         slow_int8=slow_int8(instruction_sets(), architecture()),
         part=f"{call.part}, {call.words}",
         times=call.times,

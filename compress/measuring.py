@@ -26,7 +26,7 @@ from compress.samples import Calibration, Split, samples_of
 from compress.stages import ModelStage
 from compress.workload import Workload
 from targets import Engine, LayerTime, Scheme, load
-from targets.generation import Generation
+from targets.generation import Generation, prompt_length
 from targets.generation.session import writing
 from targets.torch_reference import TorchReference
 
@@ -188,16 +188,16 @@ class Bench:
     def writing_latencies(self, original: Engine, ships: Engine) -> tuple[tuple[Latency, ...], tuple[Latency, ...]]:
         """The first token and the whole answer at every prompt length, of the original in FP32 and of what ships.
 
-        Empty for models that do not write. The whole answer at the first length is what `time` measures.
+        Of a model that writes of pictures or sound: at the one point that it has. Empty for models that do not write. The whole answer
         """
         if original.generation is None:
             return (), ()
         found: dict[str, list[Latency]] = {"original": [], "ships": []}
-        main = self.sizes[PROMPT]
+        main = self.sizes.get(PROMPT)
         for length in dict.fromkeys((main, *self.job.recipe.benchmark.lengths)):
             tokens = [1] if length == main else [1, self.sizes[TOKENS]]
             for written in tokens:
-                sizes = {**self.sizes, PROMPT: length, TOKENS: written}
+                sizes = {**self.sizes, **({} if length is None else {PROMPT: length}), TOKENS: written}
                 engines = {
                     name: writing(timed(each, self.job.workload), new_tokens=written)
                     for name, each in (("original", original), ("ships", ships))
@@ -232,10 +232,13 @@ class Bench:
         if told is None:
             return sizes
         [pool, *_] = self.pools.values()
-        return {PROMPT: pool[0]["input_ids"].shape[1], **sizes, TOKENS: told.timed}
+        length = prompt_length(pool[0])
+        return {**({} if length is None else {PROMPT: length}), **sizes, TOKENS: told.timed}
 
-    def _pools_at(self, length: int) -> dict[int, Pool]:
-        """Pools of prompts of one length."""
+    def _pools_at(self, length: int | None) -> Mapping[int, Pool]:
+        """Pools of prompts of one length; of sources that have none the pools that there are."""
+        if length is None:
+            return self.pools
         benchmark = self.job.recipe.benchmark
         names = {spec.name for spec in self.reference.inputs}
         benchmark = replace(benchmark, sizes={**benchmark.sizes, PROMPT: length})

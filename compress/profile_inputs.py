@@ -65,7 +65,7 @@ def calls_of_parts(
     if behind:
         axes = {axis: prompt for spec in parts["encoder"] for axis in spec.shape[1:] if isinstance(axis, str)}
         reads = profile_inputs(parts["encoder"], batch_size, axes)
-        return [Call("encoder", f"a prompt of {prompt}", reads, 1), step]
+        return [Call("encoder", f"a prompt of {prompt}" if axes else "a source", reads, 1), step]
     reads = _of_decoder(decoder, batch_size, prompt, 0, prompt)
     return [Call("decoder", f"a prompt of {prompt}", reads, 1, 0 if _keeps_cache(decoder) else None), step]
 

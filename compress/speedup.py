@@ -32,6 +32,7 @@ from compress.step import Arithmetic, Timed, TimedCall
 from export.errors import UnsupportedError
 from export.model import OnnxModel
 from targets import FP32, Engine, Scheme, Target
+from targets.generation import prompt_length
 
 SECONDS = 1.5
 """Measuring time of each of the two engines for one candidate of the search."""
@@ -82,17 +83,18 @@ class Stopwatch:
             if self.job.workload.writing is None:
                 calls = [TimedCall(model, _tensors(inputs), profile_of(engine, inputs, threads))]
             else:
-                calls = self._calls(engine, self.job.workload.writing, model, inputs["input_ids"].shape[1])
+                calls = self._calls(engine, self.job.workload.writing, model, prompt_length(inputs))
         return Timed(target, threads, tuple(calls), scheme)
 
     def crowded(self) -> str | None:
         """What to say of other programs that ran beside the measurements so far; None where hardly any did."""
         return crowded(self.beside)
 
-    def _calls(self, engine: Engine, writing: Writing, model: nn.Module, prompt: int) -> list[TimedCall]:
-        """What an answer to a prompt of so many tokens is made of."""
+    def _calls(self, engine: Engine, writing: Writing, model: nn.Module, prompt: int | None) -> list[TimedCall]:
+        """What an answer to a prompt of so many tokens is made of; None: of a source that is no text."""
         parts, benchmark = writing.parts(model), self.job.recipe.benchmark
-        told = benchmark.batch_sizes[0], {PROMPT: prompt, **benchmark.sizes, TOKENS: writing.timed}
+        length = {} if prompt is None else {PROMPT: prompt}
+        told = benchmark.batch_sizes[0], {**length, **benchmark.sizes, TOKENS: writing.timed}
         in_torch = calls_of_parts({name: specs_of(part) for name, part in parts.items()}, writing.generation, *told)
         return [
             TimedCall(

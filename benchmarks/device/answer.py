@@ -1,10 +1,10 @@
-"""The answer of a model that writes to a text, or to token ids where the bundle holds no tokenizer."""
+"""The answer of a model that writes to a text, to token ids where the bundle holds no tokenizer, or to a picture."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +12,53 @@ import numpy as np
 
 from benchmarks.byte_pairs import BytePairs, load_any
 from benchmarks.device.selftest import engine_of, loaded
-from benchmarks.preprocessing import TextPreprocessing, from_json
+from benchmarks.images import read_image
+from benchmarks.preprocessing import ImagePreprocessing, TextPreprocessing, from_json
 from benchmarks.wordpiece import Tokenize, WordPiece
 from export.bundle.manifest import Manifest
 from export.errors import InputError
-from targets.generation import Generation
+from targets.generation import SOURCE_TOKENS, Generation
 
 
 def answer_lines(manifest: Manifest, folder: Path, given: str, threads: int = 1) -> list[str]:
     """The lines of the answer; without a tokenizer one line of ids. What does not go on with the prompt has no space around it.
 
     Args:
-        given: a text, or ids with spaces or commas between them.
+        given: a text, or ids with spaces or commas between them, or the path of an image, as the model takes it.
 
     Raises:
-        InputError: if `given` is no row of ids where ids are meant.
+        InputError: if `given` is no row of ids where ids are meant, or an image that cannot be read.
     """
     target, engine = engine_of(manifest, folder)
     generation = engine.generation
     assert generation is not None, "the bundle's model writes"
-    ids, say = _read(manifest, folder, given)
-    prompt = {"input_ids": np.array([ids], np.int64), "attention_mask": np.ones((1, len(ids)), np.int64)}
     taken = {spec.name for spec in engine.inputs}
+    if SOURCE_TOKENS in taken:
+        ids, say = _read(manifest, folder, given)
+        prompt = {SOURCE_TOKENS: np.array([ids], np.int64), "attention_mask": np.ones((1, len(ids)), np.int64)}
+    else:
+        prompt, say = _seen(manifest, given), _named(manifest.class_names)
     with loaded(target, engine, threads) as session:
         tokens = session.run({name: array for name, array in prompt.items() if name in taken})["tokens"][0]
     text = say(_written(tokens.tolist(), generation))
     return _printable(text if generation.start is None else text.strip())
+
+
+def _seen(manifest: Manifest, given: str) -> dict[str, np.ndarray]:
+    """The image at a path, as the encoder reads it."""
+    recipe = None if manifest.preprocessing is None else from_json(manifest.preprocessing)
+    if not isinstance(recipe, ImagePreprocessing):
+        read = ", ".join(spec["name"] for spec in manifest.engine["inputs"])
+        raise InputError(
+            f"the bundle does not say how a file becomes the model's input ({read}); give the workload a `preprocessing`, run and "
+            "pack again"
+        )
+    return recipe(read_image(Path(given), recipe.channels))
+
+
+def _named(names: Sequence[str]) -> Callable[[list[int]], str]:
+    """Tokens by their names, where the workload names as many as it has tokens; else their numbers."""
+    return lambda tokens: " ".join(names[token] if token < len(names) else str(token) for token in tokens)
 
 
 def _read(manifest: Manifest, folder: Path, given: str) -> tuple[list[int], Callable[[list[int]], str]]:

@@ -12,6 +12,7 @@ from benchmarks.latency import Pool, Protocol, measure
 from export.bundle.manifest import Manifest
 from export.progress import Track
 from targets import Engine
+from targets.generation import prompt_length
 from targets.generation.session import writing
 
 LENGTH, TOKENS = "length", "tokens"
@@ -24,7 +25,9 @@ def whole_answers(
 ) -> tuple[Engine, dict[str, int]]:
     """The engine that writes as many tokens as the run timed, past the end token, and the working point."""
     tokens = int((manifest.postprocessing or {})["timed_tokens"])
-    return writing(engine, stops=False, new_tokens=tokens), {LENGTH: prompt["input_ids"].shape[1], TOKENS: tokens}
+    length = prompt_length(prompt)
+    sizes = {**({} if length is None else {LENGTH: length}), TOKENS: tokens}
+    return writing(engine, stops=False, new_tokens=tokens), sizes
 
 
 def first_tokens(
@@ -39,8 +42,9 @@ def answer_times(found: Mapping[str, Any]) -> Iterable[str]:
     """A line for each batch size of a device's report: what the answer's time is made of."""
     for whole, first in zip(found["latency"], found["first_token"]):
         tokens, further = whole["sizes"][TOKENS], whole["median_s"] - first["median_s"]
+        prompt = f" to a prompt of {whole['sizes'][LENGTH]}" if LENGTH in whole["sizes"] else ""
         each = f", each further one {further / (tokens - 1) * 1e3:.3g} ms" if tokens > 1 else ""
         yield (
-            f"batch {whole['batch_size']}: an answer of {tokens} tokens to a prompt of {whole['sizes'][LENGTH]}: first token "
+            f"batch {whole['batch_size']}: an answer of {tokens} tokens{prompt}: first token "
             f"{first['median_s'] * 1e3:.3g} ms{each}, {whole['batch_size'] * tokens / whole['median_s']:,.0f} tokens/s"
         )

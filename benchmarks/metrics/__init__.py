@@ -16,6 +16,7 @@ from benchmarks.metrics.checks import IGNORED
 from benchmarks.metrics.classes import F1, Accuracy, TopK, classified, confidence, predicted_class
 from benchmarks.metrics.dense import MeanIoU, MeanSquaredError
 from benchmarks.metrics.entities import EntityF1
+from benchmarks.metrics.error_rate import ErrorRate
 from benchmarks.metrics.text import BLEU, ROUGE, ChrF, sacrebleu_installed
 from benchmarks.metrics.tokens import Perplexity, TokenAccuracy
 
@@ -27,6 +28,7 @@ __all__ = [
     "Accuracy",
     "ChrF",
     "EntityF1",
+    "ErrorRate",
     "MeanIoU",
     "MeanSquaredError",
     "Metric",
@@ -83,8 +85,9 @@ def ready_made(name: str) -> Metric | None:
     tokens = (TokenAccuracy(), Perplexity(), EntityF1(()))
     dense = (MeanSquaredError(), MeanIoU(classes=0))
     rouge = (ROUGE((), _no_text, "1"), ROUGE((), _no_text, "2"), ROUGE((), _no_text, "L"))
+    errors = (ErrorRate((), _no_text, "words"), ErrorRate((), _no_text, "characters"))
     counted = (BLEU((), _no_text), ChrF((), _no_text)) if sacrebleu_installed() else ()
-    metrics: tuple[Metric, ...] = (*classes, *tokens, *dense, *rouge, *counted)
+    metrics: tuple[Metric, ...] = (*classes, *tokens, *dense, *rouge, *errors, *counted)
     return next((metric for metric in metrics if metric.name == name), None)
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -19,6 +19,20 @@ from export.errors import EnvironmentFailure, InputError
 
 Decode = Callable[[Sequence[int]], str]
 """A row of token ids to text, without padding and special tokens: the workload's tokenizer."""
+
+
+class Judge(Protocol):
+    """What compares generated texts with references."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def references(self) -> tuple[str, ...]: ...
+
+    @property
+    def decode(self) -> Decode: ...
+
 
 ORDERS = 4
 """BLEU counts n-grams of one to four words."""
@@ -118,7 +132,7 @@ def sacrebleu_installed() -> bool:
     return find_spec("sacrebleu") is not None
 
 
-def texts(metric: BLEU | ChrF | ROUGE, outputs: np.ndarray, target: np.ndarray) -> Iterator[tuple[str, str]]:
+def texts(metric: Judge, outputs: np.ndarray, target: np.ndarray) -> Iterator[tuple[str, str]]:
     """Each sample's generated text and its reference.
 
     Args:

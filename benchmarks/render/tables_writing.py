@@ -73,5 +73,5 @@ def _point(latency: Latency) -> tuple[object, ...]:
 
 
 def _prompt(sizes: Mapping[str, int], batch: int) -> str:
-    words = ", ".join(f"{axis} {size}" for axis, size in sizes.items() if axis != TOKENS)
-    return words if batch == 1 else f"batch {batch}, {words}"
+    words = [f"{axis} {size}" for axis, size in sizes.items() if axis != TOKENS]
+    return ", ".join(words if words and batch == 1 else [f"batch {batch}", *words])

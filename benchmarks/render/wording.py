@@ -13,6 +13,7 @@ MISSING = "–"
 """Stands where there is no figure."""
 
 _SHARES = ("accuracy", "f1", "precision", "recall", "iou", "dice", "rouge")
+_ERROR_RATES = ("wer", "cer")
 
 DIGITS = 4
 """Significant digits of a metric that is no share."""
@@ -42,7 +43,7 @@ class MetricWording:
     @classmethod
     def of_values(cls, metric: str, values: Sequence[float]) -> MetricWording:
         """The same from the metric's name and some values of it, the original's first where it is among them."""
-        named = any(share in metric.lower() for share in _SHARES)
+        named = metric in _ERROR_RATES or any(share in metric.lower() for share in _SHARES)
         return cls(metric, named and all(0 <= value <= 1 for value in values), _decimals(values[0] if values else 1.0))
 
     @property

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 CALIBRATION_TOKENS = 24
-"""Of the answer that each calibration prompt of an encoder-decoder is given; a sentence of usual length."""
+"""Of the answer that each calibration prompt of an encoder-decoder is given, at most; a sentence of usual length."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,8 @@ def _read_halves(recorders: Mapping[str, _Recorder], model: Assembly, prompt: Ar
 
 def _read_answer(recorders: Mapping[str, _Recorder], model: Assembly, prompt: Arrays) -> None:
     """The decoder is given the answer that it writes greedily, with the cache of the start token."""
-    generation = replace(model.generation, beams=1, temperature=0.0, new_tokens=CALIBRATION_TOKENS)
+    tokens = min(CALIBRATION_TOKENS, model.generation.new_tokens)
+    generation = replace(model.generation, beams=1, temperature=0.0, new_tokens=tokens)
     session = GenerationSession(recorders, model.decoder.inputs, generation)
     answer = session.run(prompt)["tokens"]
     length = int((answer != generation.padding).sum(axis=1).max())

@@ -7,9 +7,9 @@ transformers builds depend on the data, which does not export.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from inspect import signature
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakSet
 
 import torch
@@ -54,12 +54,39 @@ class Seq2SeqLM(nn.Module):
         self.model = model
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, decoder_input_ids: Tensor) -> Tensor:
-        mask = additive(attention_mask)
-        hidden = _encoder(self.model)(input_ids=input_ids, attention_mask=mask).last_hidden_state
-        logits: Tensor = self.model(
-            encoder_outputs=(hidden,), attention_mask=mask, decoder_input_ids=decoder_input_ids, use_cache=False
-        ).logits
-        return logits
+        return _logits(self.model, {"input_ids": input_ids}, additive(attention_mask), decoder_input_ids)
+
+
+class _OfOneShape(nn.Module):
+    """An encoder-decoder whose sources are floating point and all of one shape.
+
+    Args:
+        shape: of a single source.
+    """
+
+    source: ClassVar[str]
+
+    def __init__(self, model: nn.Module, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.model, self.shape = model, tuple(shape)
+
+
+class PictureToText(_OfOneShape):
+    """As Seq2SeqLM, of pictures: float32 (batch, channels, height, width), a VisionEncoderDecoderModel's (TrOCR, captions)."""
+
+    source = "pixel_values"
+
+    def forward(self, pixel_values: Tensor, decoder_input_ids: Tensor) -> Tensor:
+        return _logits(self.model, {self.source: pixel_values}, None, decoder_input_ids)
+
+
+class SpeechToText(_OfOneShape):
+    """As Seq2SeqLM, of sound: float32 (batch, bands, frames), spectra of one length, as Whisper takes them."""
+
+    source = "input_features"
+
+    def forward(self, input_features: Tensor, decoder_input_ids: Tensor) -> Tensor:
+        return _logits(self.model, {self.source: input_features}, None, decoder_input_ids)
 
 
 class _CausalDecoder(nn.Module):
@@ -103,24 +130,28 @@ class _CausalDecoder(nn.Module):
 
 
 class _Encoder(nn.Module):
-    """The keys and values of the decoder's cross-attention, which are the same at every step."""
+    """The keys and values of the decoder's cross-attention, which are the same at every step.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        names: of what it is given: the source, and `attention_mask` where sources are padded.
+    """
+
+    def __init__(self, model: nn.Module, names: Iterable[str]) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.names = model, tuple(names)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
         from transformers import DynamicCache, EncoderDecoderCache
 
-        mask, cache = additive(attention_mask), EncoderDecoderCache(DynamicCache(), DynamicCache())
-        hidden = _encoder(self.model)(input_ids=input_ids, attention_mask=mask).last_hidden_state
+        source = dict(zip(self.names, given, strict=True))
+        mask, cache = _masking(source), EncoderDecoderCache(DynamicCache(), DynamicCache())
         # A step of the decoder fills the cache; what else it computes is of no output and falls away when exported.
         self.model(
-            encoder_outputs=(hidden,),
-            attention_mask=mask,
-            decoder_input_ids=input_ids[:, :1],
+            encoder_outputs=(_encoder(self.model)(**(source | mask)).last_hidden_state,),
+            decoder_input_ids=torch.zeros(given[0].shape[0], 1, dtype=torch.long),
             past_key_values=cache,
             use_cache=True,
+            **mask,
         )
         return _tensors(cache.cross_attention_cache)
 
@@ -130,28 +161,32 @@ class _CrossDecoder(nn.Module):
 
     Args:
         hidden_size: of the encoder.
+        masked: whether sources are padded; then `attention_mask` (batch, length) comes before the caches.
     """
 
-    def __init__(self, model: nn.Module, hidden_size: int) -> None:
+    def __init__(self, model: nn.Module, hidden_size: int, masked: bool) -> None:
         super().__init__()
-        self.model, self.hidden_size = model, hidden_size
+        self.model, self.hidden_size, self.masked = model, hidden_size, masked
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, input_ids: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
         from transformers import EncoderDecoderCache
 
+        source = {"attention_mask": given[0]} if self.masked else {}
+        caches = given[len(source) :]
         half = len(caches) // 2
         cache = EncoderDecoderCache(_cache(caches[:half]), _cache(caches[half:]))
         cache.is_updated = dict.fromkeys(range(half // 2), True)
         before, (batch, length) = caches[0].shape[2], input_ids.shape
         seen = torch.arange(before + length) <= torch.arange(before, before + length)[:, None]
+        read = given[0].shape if self.masked else (batch, caches[half].shape[2])
         result = self.model(
             # Read for its shape alone: the cache holds what comes of it.
-            encoder_outputs=(torch.zeros(*attention_mask.shape, self.hidden_size),),
-            attention_mask=additive(attention_mask),
+            encoder_outputs=(torch.zeros(*read, self.hidden_size),),
             decoder_input_ids=input_ids,
             decoder_attention_mask=torch.where(seen, 0.0, MASKED)[None, None].expand(batch, 1, -1, -1),
             past_key_values=cache,
             use_cache=True,
+            **_masking(source),
         )
         return (result.logits, *_tensors(result.past_key_values.self_attention_cache))
 
@@ -183,38 +218,48 @@ def causal_parts(model: nn.Module) -> Mapping[str, Part]:
 
 
 def seq2seq_parts(model: nn.Module) -> Mapping[str, Part]:
-    """The encoder of a Seq2SeqLM with the keys and values of every cross-attention, and the decoder with its cache.
+    """The encoder of a Seq2SeqLM, PictureToText or SpeechToText with the keys and values of every cross-attention, and the
+    decoder with its cache.
 
     Raises:
         UnsupportedError: as `causal_parts`.
     """
-    assert isinstance(model, Seq2SeqLM), "seq2seq_parts is for compress.generation.transformers_parts.Seq2SeqLM"
-    source = {"input_ids": _ids(LENGTH), "attention_mask": torch.ones(BATCH, LENGTH, dtype=torch.long)}
-    encoder = _Encoder(model.model)
+    assert isinstance(model, (Seq2SeqLM, _OfOneShape)), "seq2seq_parts is for the encoder-decoders of this file"
+    source, source_axes = _example_source(model)
+    encoder = _Encoder(model.model, source)
     with torch.no_grad():
-        hidden = _encoder(model.model)(input_ids=source["input_ids"]).last_hidden_state
+        hidden = _encoder(model.model)(**(source | _masking(source))).last_hidden_state
         caches = model.model(encoder_outputs=(hidden,), decoder_input_ids=_ids(PAST), use_cache=True).past_key_values
     past = _named("past", _tensors(caches.self_attention_cache))
     cross = _named("cross", _tensors(caches.cross_attention_cache))
-    source_axes = {name: {0: "batch", 1: "length"} for name in source}
-    axes = {"input_ids": {0: "batch", 1: "answer"}, "attention_mask": {0: "batch", 1: "length"}}
+    mask = {name: source[name] for name in source if name == "attention_mask"}
+    axes = {"input_ids": {0: "batch", 1: "answer"}, **{name: source_axes[name] for name in mask}}
     decoder = Part(
-        _CrossDecoder(model.model, hidden.shape[-1]),
-        {"input_ids": _ids(BATCH), "attention_mask": source["attention_mask"], **past, **cross},
-        {**axes, **_axes(past, "past"), **_axes(cross, "length")},
+        _CrossDecoder(model.model, hidden.shape[-1], masked=bool(mask)),
+        {"input_ids": _ids(BATCH), **mask, **past, **cross},
+        {**axes, **_axes(past, "past"), **_axes(cross, "length" if mask else None)},
         ("logits", *_renamed(past)),
     )
     if model not in _PROVEN:
-        mask, ids = torch.tensor([[1] * LENGTH, [1] * PAST + [0] * (LENGTH - PAST)]), _ids(PAST)
-        nothing = [tensor[:, :, :0] for tensor in past.values()]
+        if mask:
+            mask = {"attention_mask": torch.tensor([[1] * LENGTH, [1] * PAST + [0] * (LENGTH - PAST)])}
+        ids, nothing = _ids(PAST), [tensor[:, :, :0] for tensor in past.values()]
         with torch.no_grad():
-            whole = model.model(
-                input_ids=source["input_ids"], attention_mask=mask, decoder_input_ids=ids, use_cache=False
-            )
-            given = encoder(source["input_ids"], mask)
-            _refuse_others(whole.logits, decoder.module(ids, mask, *nothing, *given)[0], model.model)
+            whole = model.model(**source | mask, decoder_input_ids=ids, use_cache=False)
+            given = encoder(*(source | mask).values())
+            found = decoder.module(ids, *mask.values(), *nothing, *given)[0]
+        _refuse_others(whole.logits, found, model.model)
         _PROVEN.add(model)
     return {"encoder": Part(encoder, source, source_axes, tuple(cross)), "decoder": decoder}
+
+
+def _example_source(model: Seq2SeqLM | _OfOneShape) -> tuple[dict[str, Tensor], dict[str, dict[int, str]]]:
+    """What its encoder reads, and which axes of it vary."""
+    if isinstance(model, Seq2SeqLM):
+        source = {"input_ids": _ids(LENGTH), "attention_mask": torch.ones(BATCH, LENGTH, dtype=torch.long)}
+        return source, {name: {0: "batch", 1: "length"} for name in source}
+    source = {model.source: torch.randn(BATCH, *model.shape, generator=torch.Generator().manual_seed(0))}
+    return source, {model.source: {0: "batch"}}
 
 
 def _windows(model: nn.Module) -> dict[str, int | None]:
@@ -246,9 +291,23 @@ def _refuse_others(expected: Tensor, found: Tensor, model: nn.Module) -> None:
         )
 
 
+def _logits(model: nn.Module, source: Mapping[str, Tensor], mask: Tensor | None, decoder_input_ids: Tensor) -> Tensor:
+    masked = {} if mask is None else {"attention_mask": mask}
+    hidden = _encoder(model)(**source, **masked).last_hidden_state
+    logits: Tensor = model(
+        encoder_outputs=(hidden,), decoder_input_ids=decoder_input_ids, use_cache=False, **masked
+    ).logits
+    return logits
+
+
 def additive(attention_mask: Tensor) -> Tensor:
     """What is added to the scores, shape (batch, 1, 1, length): 0 for a token and MASKED for padding."""
     return (1.0 - attention_mask[:, None, None, :].float()) * MASKED
+
+
+def _masking(source: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`attention_mask` as it is added to the scores, where sources are padded."""
+    return {name: additive(mask) for name, mask in source.items() if name == "attention_mask"}
 
 
 def _encoder(model: nn.Module) -> Any:
@@ -293,5 +352,5 @@ def _renamed(past: Mapping[str, Tensor]) -> tuple[str, ...]:
     return tuple(name.replace("past_", "present_", 1) for name in past)
 
 
-def _axes(tensors: Mapping[str, Tensor], tokens: str) -> dict[str, dict[int, str]]:
-    return {name: {0: "batch", 2: tokens} for name in tensors}
+def _axes(tensors: Mapping[str, Tensor], tokens: str | None) -> dict[str, dict[int, str]]:
+    return {name: {0: "batch", **({} if tokens is None else {2: tokens})} for name in tensors}

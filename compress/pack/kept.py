@@ -25,8 +25,9 @@ GOLDEN, WORKLOAD, TOKENIZER = "golden.npz", "workload.json", "tokenizer.json"
 SAMPLES = 16
 TEXT = "text"
 """Kind of the outputs of a model that writes."""
-PROMPT_INPUTS = ("input_ids", "attention_mask", "padding")
-"""What a session on its parts takes; the batches of its plain forward may hold more."""
+TOKENS = ("input_ids", "attention_mask")
+ANSWERS = ("decoder_input_ids",)
+"""What the batches of its plain forward hold and a session on its parts does not take."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ def keep(workload: Workload, validation: Split, run: Path, prompt_length: int | 
 
 def _prompt(sample: Mapping[str, Tensor], length: int | None) -> dict[str, Tensor]:
     """What of a sample is a prompt, its tokens cut to `length`."""
-    found = {name: sample[name] for name in PROMPT_INPUTS if name in sample}
-    return {name: tensor if name == "padding" else tensor[:, :length] for name, tensor in found.items()}
+    found = {name: tensor for name, tensor in sample.items() if name not in ANSWERS}
+    return {name: tensor[:, :length] if name in TOKENS else tensor for name, tensor in found.items()}
 
 
 def _postprocessing(workload: Workload) -> dict[str, Any] | None:

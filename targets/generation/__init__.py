@@ -16,6 +16,15 @@ from export.model import TensorSpec
 
 Mode = Literal["score", "write"]
 
+SOURCE_TOKENS = "input_ids"
+"""The input that holds a text, one integer a token: of a decoder always, of an encoder where its source is a text."""
+
+
+def prompt_length(inputs: Mapping[str, Any]) -> int | None:
+    """Tokens of the prompts in a batch, arrays or tensors by name; None where the source is no text: a picture, sound."""
+    tokens = inputs.get(SOURCE_TOKENS)
+    return None if tokens is None else int(tokens.shape[1])
+
 
 @dataclass(frozen=True)
 class Generation:

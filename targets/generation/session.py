@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 class GenerationSession:
     """The sessions of a model's parts as one: prompts in, answers out.
 
-    `run` takes what the first part takes (`input_ids`, and `attention_mask` of an encoder), without caches. `padding`, shape
-    (batch,), counts the padding tokens in front of each prompt of a decoder; without it there are none.
+    `run` takes what the first part takes, without caches: `input_ids` of a decoder by itself, whatever an encoder reads of one
+    (`input_ids` and `attention_mask`, or a picture). `padding`, shape (batch,), counts the padding tokens in front of each prompt
+    of a decoder; without it there are none. `decoder_input_ids` are the tokens that mode "score" judges behind an encoder.
 
     Args:
         sessions: "decoder", and "encoder" where there is one.
@@ -43,10 +44,11 @@ class GenerationSession:
         """`tokens`, int64 of shape (batch, new_tokens), or `logits` in mode "score".
 
         Raises:
-            InputError: if `input_ids` is not among the inputs.
+            InputError: if there is nothing to go on with among the inputs.
         """
-        if "input_ids" not in inputs:
-            raise InputError(f"generation: found inputs {', '.join(inputs)}; allowed: input_ids (and attention_mask)")
+        if not self._source(inputs):
+            meant = "what the encoder reads" if "encoder" in self._sessions else "input_ids"
+            raise InputError(f"generation: found inputs {', '.join(inputs) or 'none'}; needs {meant}")
         if self._generation.mode == "score":
             first = self._begin(inputs)
             tokens = inputs.get("decoder_input_ids", first)
@@ -76,21 +78,29 @@ class GenerationSession:
         Args:
             copies: rows of the decoder for each prompt of an encoder.
         """
-        tokens = np.asarray(inputs["input_ids"])
-        batch, constant = len(tokens), dict[str, np.ndarray]()
+        source, constant = self._source(inputs), dict[str, np.ndarray]()
+        batch = len(next(iter(source.values())))
         if "encoder" in self._sessions:
-            source = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-            constant = {**self._sessions["encoder"].run(source), "attention_mask": inputs["attention_mask"]}
+            read_again = {name: array for name, array in source.items() if name in self._names - {"input_ids"}}
+            constant = {**self._sessions["encoder"].run(source), **read_again}
             if copies > 1:
                 constant = {name: np.repeat(array, copies, axis=0) for name, array in constant.items()}
             start = self._generation.start
             assert start is not None, "an encoder-decoder has a start token"
             batch *= copies
             tokens = np.full((batch, 1), start, dtype=np.int64)
-        elif "padding" in self._names:
-            constant = {"padding": inputs.get("padding", np.zeros(batch, dtype=np.int64))}
+        else:
+            tokens = np.asarray(source["input_ids"])
+            if "padding" in self._names:
+                constant = {"padding": inputs.get("padding", np.zeros(batch, dtype=np.int64))}
         self._decoder.begin(constant, batch)
         return tokens
+
+    def _source(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        """What of the inputs the first part reads."""
+        if "encoder" in self._sessions:
+            return {name: array for name, array in inputs.items() if name != "decoder_input_ids"}
+        return {name: inputs[name] for name in ("input_ids",) if name in inputs}
 
     def _step(self, tokens: np.ndarray) -> np.ndarray:
         """Logits of the last position, shape (batch, vocabulary)."""
@@ -113,7 +123,7 @@ class GenerationSession:
 
     def _with_beams(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         width = self._generation.beams
-        beams = Beams(len(inputs["input_ids"]), self._generation)
+        beams = Beams(len(next(iter(self._source(inputs).values()))), self._generation)
         if "encoder" in self._sessions:
             # Each beam has its row from the first, short step on: what the encoder gave is bound once, in one shape.
             logits = self._step(self._begin(inputs, copies=width))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,20 +12,32 @@ from torch import Tensor, nn
 pytest.importorskip("transformers", reason="transformers is not installed: pip install edge-compress[nlp]")
 
 from transformers import (
+    BertConfig,
     BloomConfig,
     BloomForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
+    GenerationMixin,
     GPT2Config,
     GPT2LMHeadModel,
     MambaConfig,
     MambaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    PretrainedConfig,
+    TrOCRConfig,
+    VisionEncoderDecoderConfig,
+    VisionEncoderDecoderModel,
+    ViTConfig,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
 )
 
-from compress.generation.transformers_parts import CausalLM, causal_parts
+from compress.generation.in_torch import TorchPart, specs_of
+from compress.generation.transformers_parts import CausalLM, PictureToText, SpeechToText, causal_parts, seq2seq_parts
 from export.errors import UnsupportedError
+from targets.generation import Generation
+from targets.generation.session import GenerationSession
 
 SIZES = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 8}
 WINDOW = {"num_key_value_heads": 1, "intermediate_size": 32, "max_position_embeddings": 64, "sliding_window": 4}
@@ -90,3 +105,64 @@ def test_parts_that_do_not_answer_as_the_model_are_refused() -> None:
     model = Reversed(GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2, n_positions=64))
     with pytest.raises(UnsupportedError, match="the parts of Reversed do not answer as the model does by itself"):
         causal_parts(CausalLM(model).eval())
+
+
+END, PADDING, START, NEW = 4, 0, 2, 8
+TINY = {"vocab_size": 20, "d_model": 16, "decoder_layers": 2, "decoder_attention_heads": 2, "decoder_ffn_dim": 16}
+
+
+def of_pictures(decoder: PretrainedConfig) -> PictureToText:
+    """Of 16x16 pixels; read by an encoder of width 16."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    encoder = ViTConfig(**sizes, image_size=16, patch_size=8, num_channels=1)
+    decoder.is_decoder = decoder.add_cross_attention = True
+    both = VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
+    return PictureToText(VisionEncoderDecoderModel(both), (1, 16, 16))
+
+
+def trocr() -> PictureToText:
+    return of_pictures(TrOCRConfig(**TINY, max_position_embeddings=32))
+
+
+def vit_bert() -> PictureToText:
+    """The decoder is wider than the encoder: what it reads is projected."""
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    return of_pictures(BertConfig(**sizes, vocab_size=20, max_position_embeddings=32))
+
+
+def whisper() -> SpeechToText:
+    torch.manual_seed(0)
+    encoder = {"encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 16, "num_mel_bins": 8}
+    lengths = {"max_source_positions": 12, "max_target_positions": 32}
+    tokens = {"pad_token_id": PADDING, "eos_token_id": END, "bos_token_id": START, "decoder_start_token_id": START}
+    config = WhisperConfig(**TINY, **encoder, **lengths, **tokens)
+    return SpeechToText(WhisperForConditionalGeneration(config), (8, 24))
+
+
+@pytest.mark.parametrize("make", [trocr, vit_bert, whisper])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_what_is_read_in_pictures_and_sound_is_what_transformers_writes(
+    make: Callable[[], PictureToText | SpeechToText], beams: int
+) -> None:
+    model = make().eval()
+    with torch.no_grad():  # large weights: what is read counts
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(8.0)
+    parts = seq2seq_parts(model)
+    generation = Generation(end=END, padding=PADDING, start=START, new_tokens=NEW, beams=beams)
+    session = GenerationSession(
+        {name: TorchPart(part) for name, part in parts.items()}, specs_of(parts["decoder"]), generation
+    )
+    sources = torch.randn(3, *model.shape)
+    tokens = {"eos_token_id": END, "pad_token_id": PADDING, "decoder_start_token_id": START}
+    shape = {"max_new_tokens": NEW, "num_beams": beams, "early_stopping": True, "length_penalty": 1.0}
+    with torch.no_grad():
+        expected = GenerationMixin.generate(model.model, sources, do_sample=False, **tokens, **shape)[:, 1:]
+        logits = model(sources, torch.cat([torch.full((3, 1), START), expected[:, :-1]], 1))
+    given = {model.source: sources.numpy()}
+    assert session.run(given)["tokens"][:, : expected.shape[1]].tolist() == expected.tolist()
+    found = session.steps(given, expected.numpy())
+    np.testing.assert_allclose(found, logits.numpy(), atol=1e-4 * logits.abs().max().item())
+    assert np.abs(found[0] - found[1]).max() > 0.01 * np.abs(found).max(), "what the decoder reads of the source counts"

@@ -1,4 +1,5 @@
-"""Tiny language models that learn a rule in seconds: a GPT-2 that counts on, and a BART that answers each word with the next."""
+"""Tiny models that write and learn a rule in seconds: a GPT-2 that counts on, a BART that answers each word with the next, and a
+reader of strips of grey."""
 
 from __future__ import annotations
 
@@ -8,10 +9,12 @@ WORKLOAD = """
 import torch
 from torch import nn
 from transformers import BartConfig, BartForConditionalGeneration, GPT2Config, GPT2LMHeadModel
+from transformers import ViTConfig, VisionEncoderDecoderConfig, VisionEncoderDecoderModel
 
-from compress import BLEU, Perplexity, TensorBatches, Workload
+from benchmarks.preprocessing import ImagePreprocessing
+from compress import BLEU, ROUGE, Perplexity, TensorBatches, Workload
 from compress.generation import Generation, Writing
-from compress.generation.transformers_parts import CausalLM, Seq2SeqLM, causal_parts, seq2seq_parts
+from compress.generation.transformers_parts import CausalLM, PictureToText, Seq2SeqLM, causal_parts, seq2seq_parts
 
 PADDING, END, START, WORDS = 0, 1, 2, 24
 
@@ -118,6 +121,57 @@ def bart():
             BLEU(first + second, decode),
             validation=validation,
             evaluation=shifted,
+        ),
+    )
+
+
+def pictures(samples, seed):
+    # Three strips of a grey each; what is to be written are their greys, and strips that stay black end it.
+    generator = torch.Generator().manual_seed(seed)
+    strips = torch.randint(3, 9, (samples, 3), generator=generator)
+    shown = torch.arange(3) < torch.randint(1, 4, (samples, 1), generator=generator)
+    greys = torch.where(shown, strips - 2.0, 0.0) / 3 + 0.02 * torch.randn(samples, 3, generator=generator)
+    pixels = greys.repeat_interleave(4, 1)[:, None, None].expand(-1, 1, 4, -1).contiguous()
+    answer = torch.cat([torch.where(shown, strips, END), torch.full((samples, 1), END)], 1)
+    behind = torch.cat([torch.zeros(samples, 1, dtype=torch.bool), ~shown], 1)
+    target = torch.where(behind, -100, answer)
+    given = torch.cat([torch.full((samples, 1), START), torch.where(behind, PADDING, answer)[:, :-1]], 1)
+    return {"pixel_values": pixels, "decoder_input_ids": given}, target
+
+
+def reader():
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    encoder = ViTConfig(**sizes, image_size=(4, 12), patch_size=4, num_channels=1, initializer_range=0.1)
+    decoder = GPT2Config(
+        vocab_size=WORDS, n_positions=16, n_embd=32, n_layer=1, n_head=2, bos_token_id=START, eos_token_id=END,
+        is_decoder=True, add_cross_attention=True, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, initializer_range=0.1,
+    )
+    both = VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
+    train = TensorBatches(*pictures(384, 1), batch_size=32, shuffle=True)
+    model = trained(PictureToText(VisionEncoderDecoderModel(both), (1, 4, 12)), train, 24)
+    answered = {}
+    for name, seed in (("validation", 2), ("evaluation", 3)):
+        inputs, target = pictures(40, seed)
+        texts = [decode([token for token in row if token >= 0]) for row in target.tolist()]
+        seen = sum(len(each) for _, each in answered.values())
+        answered[name] = TensorBatches({"pixel_values": inputs["pixel_values"]}, torch.arange(40) + seen, 20), texts
+    return Workload(
+        model=model,
+        example_inputs=pictures(2, 0)[0],
+        dynamic_axes={"pixel_values": {0: "batch"}, "decoder_input_ids": {0: "batch", 1: "answer"}},
+        train=train,
+        validation=TensorBatches(*pictures(40, 2), batch_size=20),
+        evaluation=TensorBatches(*pictures(60, 3), batch_size=20),
+        loss=loss,
+        metric=Perplexity(),
+        preprocessing=ImagePreprocessing("pixel_values", size=(4, 12), channels="L"),
+        class_names=tuple(f"w{token}" for token in range(WORDS)),
+        writing=Writing(
+            seq2seq_parts,
+            Generation(end=END, padding=PADDING, start=START, new_tokens=5, beams=2),
+            ROUGE([text for _, texts in answered.values() for text in texts], decode),
+            **{name: batches for name, (batches, _) in answered.items()},
         ),
     )
 """

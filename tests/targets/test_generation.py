@@ -298,5 +298,5 @@ def test_an_engine_of_parts_survives_json_and_changes_how_it_answers(tmp_path):
 
 
 def test_inputs_without_tokens_are_refused(gpt):
-    with pytest.raises(InputError, match="generation: found inputs image; allowed: input_ids"):
+    with pytest.raises(InputError, match="generation: found inputs image; needs input_ids"):
         session(causal_parts(CausalLM(gpt))).run({"image": PROMPTS})

@@ -22,7 +22,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 import compress
 from compress.ready.model_folder import AUTO
 from export.errors import CompressError
-from tests.zoo import sounds
+from tests.zoo import readers, sounds
 from tests.zoo.models import MODELS, Configuration
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -35,6 +35,8 @@ DATA = {
     "causal-lm": "text",
     "seq2seq": "pairs",
 }
+READING = "reading"
+"""The task of what writes of pictures or sound."""
 REST = """
 steps:
   - prune: {macs_ratio: 1.15, multiple_of: 1}
@@ -47,24 +49,27 @@ BENCHMARK = "batch_sizes: [1], seconds: 0.2, processes: 1, half_width: 0.9, thro
 def main() -> None:
     parser = argparse.ArgumentParser(description="Take tiny models of transformers through whole runs.")
     parser.add_argument("types", nargs="*", help="transformers' names of types; all that are known if left out")
-    parser.add_argument("--task", choices=MODELS)
+    parser.add_argument("--task", choices=[*MODELS, READING])
     options = parser.parse_args()
-    tasks = [options.task] if options.task else list(MODELS)
+    tasks = [options.task] if options.task else [*MODELS, READING]
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
         _write_data(Path(folder))
         for task in tasks:
-            for kind, configuration in MODELS[task].items():
+            for kind in readers.NETWORKS if task == READING else MODELS[task]:
                 if not options.types or kind in options.types:
-                    print(f"{task} {kind}: {_outcome(task, kind, configuration, Path(folder))}", flush=True)
+                    print(f"{task} {kind}: {_outcome(task, kind, Path(folder))}", flush=True)
 
 
-def _outcome(task: str, kind: str, configuration: Configuration, folder: Path) -> str:
+def _outcome(task: str, kind: str, folder: Path) -> str:
     start = time.monotonic()
     try:
-        model = _made(task, kind, configuration, folder / f"{task}-{kind}")
-        report = compress.run(_recipe(task, model, folder), folder / "run" / task / kind)
+        if task == READING:
+            recipe = _written(folder / f"{kind}.yaml", f"{readers.__file__}:reading", {"network": kind}, "")
+        else:
+            recipe = _recipe(task, _made(task, kind, MODELS[task][kind], folder / f"{task}-{kind}"), folder)
+        report = compress.run(recipe, folder / "run" / task / kind)
         told = ", ".join(f"{verdict.target} ships {verdict.scheme}" for verdict in report.verdicts)
     except CompressError as error:
         told = f"{type(error).__name__}: {error}"
@@ -125,11 +130,14 @@ def _recipe(task: str, model: Path, folder: Path) -> Path:
         }
         written = {"new_tokens": 8} if task in ("causal-lm", "seq2seq") else {}
         workload, sizes = {"huggingface": {**options, **written}}, ", sizes: {length: 8}"
+    return _written(folder / f"{model.name}.yaml", workload, arguments, sizes)
+
+
+def _written(path: Path, workload: object, arguments: dict[str, str], sizes: str) -> Path:
     text = (
-        f"name: {model.name}\nworkload: {json.dumps(workload)}\narguments: {json.dumps(arguments)}{REST}"
+        f"name: {path.stem}\nworkload: {json.dumps(workload)}\narguments: {json.dumps(arguments)}{REST}"
         f"benchmark: {{{BENCHMARK}{sizes}}}\n"
     )
-    path = folder / f"{model.name}.yaml"
     path.write_text(text + "budget: {metric_drop_percent: 90}\n")
     return path
 

@@ -15,6 +15,7 @@ from benchmarks.metrics import (
     Accuracy,
     ChrF,
     EntityF1,
+    ErrorRate,
     MeanIoU,
     MeanSquaredError,
     Metric,
@@ -56,6 +57,7 @@ OF_MORE_THAN_A_NAME = [
             BLEU(REFERENCES, decode),
             ChrF(REFERENCES, decode),
             *(ROUGE(REFERENCES, decode, kind) for kind in ("1", "2", "L")),  # type: ignore[arg-type]
+            *(ErrorRate(REFERENCES, decode, of) for of in ("words", "characters")),  # type: ignore[arg-type]
         )
     ),
 ]

@@ -1,9 +1,11 @@
-"""BLEU and chrF against sacrebleu's own scores of a whole corpus, ROUGE against the package rouge-score."""
+"""BLEU and chrF against sacrebleu's own scores of a whole corpus, ROUGE against the package rouge-score, error rates against jiwer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
+import jiwer
 import numpy as np
 import pytest
 import sacrebleu.metrics
@@ -11,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from benchmarks.metrics import BLEU, ROUGE, ChrF
+from benchmarks.metrics import BLEU, ROUGE, ChrF, ErrorRate
+from benchmarks.metrics.error_rate import edit_distance
 from benchmarks.metrics.text import longest_common_subsequence
 from export.errors import EnvironmentFailure, InputError
 
@@ -88,6 +91,27 @@ def test_rouge_splits_any_text_as_rouge_score_does(text: str, reference: str) ->
         metric = ROUGE((reference,), lambda ids: text, kind)  # type: ignore[arg-type]
         found = metric.value(metric.statistics(np.zeros((1, 1)), np.array([0])))
         assert found == pytest.approx(expected[metric.name].fmeasure)
+
+
+@pytest.mark.parametrize("drawn", DRAWN)
+@pytest.mark.parametrize(("of", "reference"), [("words", jiwer.wer), ("characters", jiwer.cer)])
+def test_the_error_rate_of_any_samples_is_jiwers(
+    of: Literal["words", "characters"], reference: Callable[[list[str], list[str]], float], drawn: Sequence[int]
+) -> None:
+    ids, target, references = corpus()
+    metric = ErrorRate(references, decode, of)
+    wanted = [references[target[sample]] for sample in drawn]
+    expected = reference(wanted, [decode(ids[sample].astype(int)) for sample in drawn])
+    assert metric.value(metric.statistics(ids, target)[drawn]) == pytest.approx(expected)
+
+
+@given(st.lists(st.sampled_from("abcd"), max_size=12), st.lists(st.sampled_from("abcd"), max_size=12))
+def test_the_edit_distance_is_that_of_the_table(one: list[str], other: list[str]) -> None:
+    table = np.add.outer(np.arange(len(one) + 1), np.arange(len(other) + 1))
+    for i, left in enumerate(one):
+        for j, right in enumerate(other):
+            table[i + 1, j + 1] = min(table[i, j] + (left != right), table[i, j + 1] + 1, table[i + 1, j] + 1)
+    assert edit_distance(one, other) == table[-1, -1]
 
 
 @given(st.lists(st.sampled_from("abcd"), max_size=12), st.lists(st.sampled_from("abcd"), max_size=12))

@@ -69,7 +69,7 @@ def test_another_metric_stays_in_its_own_unit() -> None:
 
 
 @pytest.mark.parametrize(
-    "metric", ["token_accuracy", "f1_micro", "entity_f1", "mean_iou", "rouge1", "rouge2", "rougeL"]
+    "metric", ["token_accuracy", "f1_micro", "entity_f1", "mean_iou", "rouge1", "rouge2", "rougeL", "wer", "cer"]
 )
 def test_every_ready_made_share_is_percent(metric: str) -> None:
     wording = MetricWording.of_values(metric, [0.8312])
