@@ -328,8 +328,11 @@ def _cache(tensors: Sequence[Tensor]) -> Any:
 
 
 def _tensors(cache: Any) -> tuple[Tensor, ...]:
-    """Key and value of each layer, in turns, each of shape (batch, heads, tokens, width)."""
-    return tuple(tensor for layer in cache.layers for tensor in (layer.keys, layer.values))
+    """Key and value of each layer, in turns, each of shape (batch, heads, tokens, width).
+
+    Without the empty ones: transformers makes a cache for as many layers as a configuration's encoder has (Donut's decoder).
+    """
+    return tuple(tensor for layer in cache.layers if layer.keys is not None for tensor in (layer.keys, layer.values))
 
 
 def _kept(cache: Any, model: nn.Module) -> tuple[Tensor, ...]:

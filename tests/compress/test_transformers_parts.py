@@ -22,6 +22,7 @@ from transformers import (
     GPT2LMHeadModel,
     MambaConfig,
     MambaForCausalLM,
+    MBartConfig,
     MistralConfig,
     MistralForCausalLM,
     PretrainedConfig,
@@ -131,6 +132,11 @@ def vit_bert() -> PictureToText:
     return of_pictures(BertConfig(**sizes, vocab_size=20, max_position_embeddings=32))
 
 
+def donut() -> PictureToText:
+    """transformers makes a cache for four layers, as many as an encoder of this configuration would have."""
+    return of_pictures(MBartConfig(**TINY, encoder_layers=4, max_position_embeddings=32, forced_eos_token_id=None))
+
+
 def whisper() -> SpeechToText:
     torch.manual_seed(0)
     encoder = {"encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 16, "num_mel_bins": 8}
@@ -140,7 +146,7 @@ def whisper() -> SpeechToText:
     return SpeechToText(WhisperForConditionalGeneration(config), (8, 24))
 
 
-@pytest.mark.parametrize("make", [trocr, vit_bert, whisper])
+@pytest.mark.parametrize("make", [trocr, vit_bert, donut, whisper])
 @pytest.mark.parametrize("beams", [1, 3])
 def test_what_is_read_in_pictures_and_sound_is_what_transformers_writes(
     make: Callable[[], PictureToText | SpeechToText], beams: int
