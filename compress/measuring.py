@@ -188,7 +188,8 @@ class Bench:
     def writing_latencies(self, original: Engine, ships: Engine) -> tuple[tuple[Latency, ...], tuple[Latency, ...]]:
         """The first token and the whole answer at every prompt length, of the original in FP32 and of what ships.
 
-        Of a model that writes of pictures or sound: at the one point that it has. Empty for models that do not write. The whole answer
+        Of a model that writes of pictures or sound: at the one point that it has. Empty for models that do not write. The
+        whole answer at the first length is what `time` measures.
         """
         if original.generation is None:
             return (), ()

@@ -57,7 +57,7 @@ def _seen(manifest: Manifest, given: str) -> dict[str, np.ndarray]:
 
 
 def _named(names: Sequence[str]) -> Callable[[list[int]], str]:
-    """Tokens by their names, where the workload names as many as it has tokens; else their numbers."""
+    """Tokens by the names that the workload gives them; those that it does not name by their numbers."""
     return lambda tokens: " ".join(names[token] if token < len(names) else str(token) for token in tokens)
 
 

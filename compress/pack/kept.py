@@ -19,6 +19,7 @@ from compress.samples import Split, samples_of
 from compress.workload import Workload, to_numpy
 from export.errors import InputError
 from export.files import write_whole
+from targets.generation import OF_THE_ANSWER
 
 FOLDER = "device"
 GOLDEN, WORKLOAD, TOKENIZER = "golden.npz", "workload.json", "tokenizer.json"
@@ -26,8 +27,7 @@ SAMPLES = 16
 TEXT = "text"
 """Kind of the outputs of a model that writes."""
 TOKENS = ("input_ids", "attention_mask")
-ANSWERS = ("decoder_input_ids",)
-"""What the batches of its plain forward hold and a session on its parts does not take."""
+"""Inputs of a prompt that have one value a token."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def keep(workload: Workload, validation: Split, run: Path, prompt_length: int | 
 
 def _prompt(sample: Mapping[str, Tensor], length: int | None) -> dict[str, Tensor]:
     """What of a sample is a prompt, its tokens cut to `length`."""
-    found = {name: tensor for name, tensor in sample.items() if name not in ANSWERS}
+    found = {name: tensor for name, tensor in sample.items() if not name.startswith(OF_THE_ANSWER)}
     return {name: tensor[:, :length] if name in TOKENS else tensor for name, tensor in found.items()}
 
 

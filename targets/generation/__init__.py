@@ -19,6 +19,9 @@ Mode = Literal["score", "write"]
 SOURCE_TOKENS = "input_ids"
 """The input that holds a text, one integer a token: of a decoder always, of an encoder where its source is a text."""
 
+OF_THE_ANSWER = "decoder_"
+"""How the inputs begin that a whole forward gives to the decoder behind an encoder; what else it takes is the source."""
+
 
 def prompt_length(inputs: Mapping[str, Any]) -> int | None:
     """Tokens of the prompts in a batch, arrays or tensors by name; None where the source is no text: a picture, sound."""

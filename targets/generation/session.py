@@ -11,7 +11,7 @@ import numpy as np
 
 from export.errors import InputError
 from export.model import TensorSpec
-from targets.generation import Generation
+from targets.generation import OF_THE_ANSWER, Generation
 from targets.generation.beams import Beams
 from targets.generation.decoder import decoder_on
 from targets.generation.sampling import Pick
@@ -99,7 +99,7 @@ class GenerationSession:
     def _source(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """What of the inputs the first part reads."""
         if "encoder" in self._sessions:
-            return {name: array for name, array in inputs.items() if name != "decoder_input_ids"}
+            return {name: array for name, array in inputs.items() if not name.startswith(OF_THE_ANSWER)}
         return {name: inputs[name] for name in ("input_ids",) if name in inputs}
 
     def _step(self, tokens: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 
 import torch
 import transformers
@@ -30,25 +31,29 @@ def reading(network: str) -> Workload:
         name: _drawn(samples, model) for name, samples in {"train": 96, "validation": 32, "evaluation": 32}.items()
     }
     answers = {name: (sources[model.source], target) for name, (sources, target) in splits.items() if name != "train"}
+    batches = {name: TensorBatches(*split, batch_size=8) for name, split in splits.items()}
     prompts = {
         name: TensorBatches(
             {model.source: sources}, torch.arange(len(sources)) + (32 if name == "evaluation" else 0), 8
         )
         for name, (sources, _) in answers.items()
     }
-    texts = [_decode(row) for _, target in answers.values() for row in target.tolist()]
+    texts = tuple(_decode(row) for _, target in answers.values() for row in target.tolist())
     return Workload(
         model=model.eval(),
         example_inputs=_drawn(2, model)[0],
         dynamic_axes={model.source: {0: "batch"}, "decoder_input_ids": {0: "batch", 1: "answer"}},
-        **{name: TensorBatches(*split, batch_size=8) for name, split in splits.items()},  # type: ignore[arg-type]
+        train=batches["train"],
+        validation=batches["validation"],
+        evaluation=batches["evaluation"],
         loss=_loss,
         metric=Perplexity(),
         writing=Writing(
             seq2seq_parts,
             Generation(end=END, padding=PADDING, start=START, new_tokens=WRITTEN, beams=2),
             ROUGE(texts, _decode),
-            **prompts,  # type: ignore[arg-type]
+            validation=prompts["validation"],
+            evaluation=prompts["evaluation"],
         ),
     )
 
@@ -105,8 +110,8 @@ def _drawn(samples: int, model: PictureToText | SpeechToText) -> tuple[dict[str,
     return {model.source: torch.randn(samples, *model.shape), "decoder_input_ids": given}, target
 
 
-def _decode(ids: list[int]) -> str:
-    return " ".join(f"w{token}" for token in (ids[: ids.index(END)] if END in ids else ids) if token != PADDING)
+def _decode(ids: Sequence[int]) -> str:
+    return " ".join(f"w{token}" for token in takewhile(lambda token: token != END, ids) if token != PADDING)
 
 
 def _loss(logits: Tensor, target: Tensor) -> Tensor:
