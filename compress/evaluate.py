@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks.metrics import Metric
+from compress.training.channels_last import channels_last
 from compress.workload import Batch
 from export.calling import call
 from export.errors import InputError, QualityError
@@ -24,7 +25,7 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], metric: Metric) -> np.n
     """
     rows = []
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    with evaluating(model):
+    with evaluating(model), channels_last(model):
         for number, (inputs, target) in enumerate(batches, start=1):
             outputs = call(model, {name: tensor.to(device) for name, tensor in inputs.items()})[0].cpu().numpy()
             if count := int(np.isnan(outputs).sum()):

@@ -206,6 +206,21 @@ class Profile:
     call_s: float
 
 
+def without_profiler(layers: Sequence[LayerTime], call_s: float, at_least_s: float = 0.0) -> tuple[LayerTime, ...]:
+    """The layers without what the profiler itself took of each, which makes small ones look large.
+
+    Where the layers together exceed a call that ran without the profiler, the rest is taken off all of them evenly.
+
+    Args:
+        at_least_s: what the profiler is known to take of each.
+    """
+    if not layers:
+        return ()
+    excess_s = (sum(layer.time_s for layer in layers) - call_s) / len(layers)
+    own_s = max(at_least_s, excess_s)
+    return tuple(replace(layer, time_s=max(0.0, layer.time_s - own_s)) for layer in layers)
+
+
 Interface = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]
 """Inputs and outputs of a model file."""
 

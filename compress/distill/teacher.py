@@ -17,7 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from compress.checkpoint import weights_hash
 from compress.distill.features import listening
-from compress.training.channels_last import order
+from compress.training.channels_last import Views, order
 from compress.workload import to_numpy
 from export.calling import call
 from export.files import write_whole
@@ -91,7 +91,7 @@ class Teacher:
         if self._session is not None and _fits(self._session, inputs):
             arrays = to_numpy(inputs)
             return Answer(torch.from_numpy(self._session.run(None, arrays)[0]))
-        with evaluating(self._model), listening(self._model, self._paths) as heard:
+        with evaluating(self._model), Views(), listening(self._model, self._paths) as heard:
             logits = call(self._model, inputs)[0]
         return Answer(logits, dict(heard))
 

@@ -1,8 +1,11 @@
-"""The products of a model, one by one: every convolution, linear layer and attention product that one pass computes."""
+"""The products of a model, one by one: every convolution, linear layer and attention product that one pass computes.
+
+And the max pools right before them, which take time too, by the channels that they have.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +45,7 @@ class Product:
         outputs: channels or features that it makes.
         axes: the weight's axes of the outputs and of the inputs.
         window: of a convolution.
+        pools: no product, but a max pool whose answer this weight reads first.
     """
 
     module: str
@@ -51,6 +55,7 @@ class Product:
     outputs: int
     axes: tuple[int, int] = (0, 1)
     window: Window | None = None
+    pools: bool = False
 
     @property
     def inputs(self) -> int:
@@ -60,7 +65,12 @@ class Product:
 
 def products(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Product, ...]:
     """What one pass over `inputs` multiplies, in order; counted as `compress.model_size` counts."""
-    with evaluating(model), countable(), _where(model) as stack, _Recorder(model, stack) as recorder:
+    return tuple(each for each in products_and_pools(model, inputs) if not each.pools)
+
+
+def products_and_pools(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Product, ...]:
+    """The same with two-dimensional max pools among them, of which a weight reads the channels."""
+    with evaluating(model), countable(), _running(model) as stack, _Recorder(model, stack) as recorder:
         call(model, inputs)
     return tuple(recorder.found)
 
@@ -77,6 +87,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.found: list[Product] = []
         self._stack = stack
         self._weights: dict[int, str] = {}
+        self._pools: dict[int, tuple[str, Tensor, Tensor, Window]] = {}
+        """By where its answer lies: path, what it read, its answer (which keeps its place meanwhile), window."""
         for name, parameter in model.named_parameters():
             self._weights.setdefault(parameter.untyped_storage().data_ptr(), name)
 
@@ -89,31 +101,58 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if decomposed is not NotImplemented:
                 return decomposed
         result = func(*args, **kwargs)
+        if packet is torch.ops.aten.max_pool2d_with_indices:
+            self._pools[result[0].untyped_storage().data_ptr()] = (self._where, args[0], result[0], _window(*args[1:]))
         if packet in flop_registry:
             macs = int(flop_registry[packet](*args, **kwargs, out_val=result)) // 2
             self.found.append(self._product(packet, args, result, macs))
         return result
 
+    @property
+    def _where(self) -> str:
+        return self._stack[-1] if self._stack else ""
+
+    def _note(self, pool: tuple[str, Tensor, Tensor, Window], reader: str | None, axis: int) -> None:
+        """A max pool, by the weight that reads its channels along `axis`."""
+        path, read, _, window = pool
+        channels = int(read.shape[1])
+        self.found.append(Product(path, reader, 0, tuple(read.shape), channels, (axis, axis), window, pools=True))
+
     def _product(self, packet: Any, args: tuple[Any, ...], result: Tensor, macs: int) -> Product:
-        where = self._stack[-1] if self._stack else ""
+        where = self._where
         factors = [each for each in args if isinstance(each, Tensor) and each.dim() > 1]
         names = [self._weights.get(factor.untyped_storage().data_ptr()) for factor in factors]
         known = [place for place, name in enumerate(names) if name is not None]
         if not known:
             return Product(where, None, macs, tuple(factors[0].shape), int(result.shape[-1]))
         weight, met = factors[known[0]], factors[known[0] - 1]
+        pool = self._pools.pop(met.untyped_storage().data_ptr(), None) if met.dim() == 4 else None
         if packet is torch.ops.aten.convolution:
             _, _, _, stride, padding, dilation, transposed, _, groups = args
             window = Window(tuple(weight.shape[2:]), tuple(stride), tuple(padding), tuple(dilation), groups, transposed)
             axes = (1, 0) if transposed else (0, 1)
+            if pool is not None and groups == 1:
+                self._note(pool, names[known[0]], axes[1])
             return Product(where, names[known[0]], macs, tuple(met.shape), int(result.shape[1]), axes, window)
         is_turned = weight.stride(-2) < weight.stride(-1)  # x @ w.T reads a weight of shape (outputs, inputs)
         axes = (0, 1) if is_turned else (1, 0)
         return Product(where, names[known[0]], macs, tuple(met.shape), int(result.shape[-1]), axes)
 
 
+def _window(
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    ceil_mode: bool = False,
+) -> Window:
+    """Of a max pool, whose arguments may be one number for both axes; no stride is the kernel's."""
+    size, step, rim, gap = (tuple(each) * (2 // len(each)) for each in (kernel, stride or kernel, padding, dilation))
+    return Window(size, step, rim, gap, groups=1, transposed=False)
+
+
 @contextmanager
-def _where(model: nn.Module) -> Iterator[list[str]]:
+def _running(model: nn.Module) -> Iterator[list[str]]:
     """The paths of the modules whose forward is running, innermost last."""
     stack: list[str] = []
     with ExitStack() as hooks:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.training import checkpoint
-from compress.training.channels_last import has_filters, images_last, order
+from compress.training.channels_last import channels_last, has_filters, images_last
 from compress.training.checkpoint import Progress
 from compress.training.float_attention import FloatAttention
 from compress.training.mixup import mixed
@@ -184,12 +184,12 @@ def _learn(training: Training, loss: Loss, work: _Work) -> float:
 def _backward(training: Training, loss: Loss, batches: Sequence[Batch]) -> float:
     """Leave this process's part of the mean loss's gradient in the parameters; its part of the mean loss."""
     samples, mean = sum(len(target) for _, target in batches), 0.0
-    channels_last = has_filters(training.model)
+    reads_images = has_filters(training.model)
     for batch in batches:
         (inputs, target), share = training.processes.share(batch)
         weight = share * len(batch[1]) / samples
         with _arithmetic(training):
-            value = loss(images_last(inputs) if channels_last else inputs, target) * weight
+            value = loss(images_last(inputs) if reads_images else inputs, target) * weight
         value.backward()  # type: ignore[no-untyped-call]
         mean += value.item()
     return mean
@@ -220,16 +220,14 @@ def _sum_over_processes(training: Training, loss: float) -> float:
 
 @contextmanager
 def _ready(training: Training) -> Iterator[None]:
-    """The model where and how it trains fastest; afterwards on the CPU in the usual order."""
+    """The model where and how it trains fastest; afterwards on the CPU."""
     model, processes = training.model, training.processes
     model.to(processes.device)
-    order(model, torch.channels_last)
     try:
-        with memory_reused(), shared_batch_norms(model, processes):
+        with memory_reused(), shared_batch_norms(model, processes), channels_last(model):
             yield
     finally:
         model.to("cpu")
-        order(model, torch.contiguous_format)
 
 
 def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:

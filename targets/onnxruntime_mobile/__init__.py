@@ -18,15 +18,26 @@ import numpy as np
 from export.bundle.manifest import Runtime
 from export.errors import InputError, UnsupportedError
 from export.model import OnnxModel, TensorSpec
-from targets.base import FP32, Engine, Interface, Needs, Profile, Scheme, axis_name, median_call_s, on_request
+from targets.base import (
+    FP32,
+    Engine,
+    Interface,
+    Needs,
+    Profile,
+    Scheme,
+    axis_name,
+    median_call_s,
+    on_request,
+    without_profiler,
+)
 from targets.graph import has_attention, has_convolution
 from targets.isa import architecture, instruction_sets
 from targets.onnxruntime_mobile.profile import (
     Constants,
     constant_shapes,
+    idle_s,
     kernel_precision,
     layer_times,
-    without_profiler,
 )
 from targets.onnxruntime_mobile.session import (
     PROVIDERS,
@@ -207,7 +218,7 @@ class OnnxRuntimeMobile:
         with tempfile.TemporaryDirectory(prefix="compress-") as scratch:
             session = open_engine(engine, threads, profile=Path(scratch) / "profile")
             layers = layer_times(session, inputs, runs, _constants(engine, Path(scratch) / "optimised.onnx"))
-        return Profile(without_profiler(layers, call_s), call_s)
+        return Profile(without_profiler(layers, call_s, idle_s(layers)), call_s)
 
 
 def interface(path: Path) -> Interface:

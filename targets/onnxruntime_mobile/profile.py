@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Optional
@@ -58,18 +57,10 @@ def read_profile(
     return tuple(layers)
 
 
-def without_profiler(layers: Sequence[LayerTime], call_s: float) -> tuple[LayerTime, ...]:
-    """The layers without what the profiler itself took: it writes shapes down before it stops a kernel's clock.
-
-    A kernel that only renames its input shows that cost. Where the layers together still exceed a call that ran
-    without the profiler, the rest is taken off all of them evenly.
-    """
-    if not layers:
-        return ()
-    idle = [layer.time_s for layer in layers if layer.operator in _IDLE]
-    excess_s = (sum(layer.time_s for layer in layers) - call_s) / len(layers)
-    own_s = max(0.0, excess_s, min(idle, default=0.0))
-    return tuple(replace(layer, time_s=max(0.0, layer.time_s - own_s)) for layer in layers)
+def idle_s(layers: Sequence[LayerTime]) -> float:
+    """What the profiler takes of each kernel: it writes shapes down before it stops the clock, and a kernel that only
+    renames its input shows that."""
+    return min((layer.time_s for layer in layers if layer.operator in _IDLE), default=0.0)
 
 
 def constant_shapes(optimised: Path) -> Constants:

@@ -15,7 +15,7 @@ import numpy as np
 from export.bundle.manifest import Runtime
 from export.errors import UnsupportedError
 from export.model import OnnxModel, TensorSpec
-from targets.base import FP32, Engine, Needs, Profile, Scheme, median_call_s, on_request
+from targets.base import FP32, Engine, Needs, Profile, Scheme, median_call_s, on_request, without_profiler
 from targets.graph import has_attention
 from targets.isa import instruction_sets
 from targets.openvino.interface import partial_extent, with_known
@@ -253,7 +253,8 @@ class OpenVino:
         session = self.load(engine, threads)
         call_s = median_call_s(session, inputs, runs) if past is None else median_behind_s(session, inputs, runs, past)
         profiled = {**properties({**engine.settings, "cache": False}, threads), "PERF_COUNT": True}
-        return Profile(layer_times(lambda: open_engine(engine, profiled), inputs, runs, past), call_s)
+        layers = layer_times(lambda: open_engine(engine, profiled), inputs, runs, past)
+        return Profile(without_profiler(layers, call_s), call_s)
 
 
 def _reads_cache(model: OnnxModel) -> bool:

@@ -15,8 +15,8 @@ from export.errors import UnsupportedError
 from export.model import OnnxModel, TensorSpec
 from export.to_onnx import save_reference
 from targets import TARGETS, Arrays, Engine, LayerTime, Scheme, Session, Target, target_class
-from targets.base import median_call_s
-from targets.onnxruntime_mobile.profile import kernel_precision, read_profile, without_profiler
+from targets.base import median_call_s, without_profiler
+from targets.onnxruntime_mobile.profile import idle_s, kernel_precision, read_profile
 from targets.openvino.profile import typical_s
 from targets.tensorrt import TensorRt
 from targets.tensorrt.profile import read_layers
@@ -169,8 +169,11 @@ def test_a_kernel_in_a_loop_is_summed_over_a_call() -> None:
 
 def test_what_the_profiler_itself_takes_is_taken_off() -> None:
     layers = tuple(LayerTime(name, name, "fp32", time_s) for name, time_s in (("Conv", 50e-6), ("Reshape", 3e-6)))
-    assert [layer.time_s for layer in without_profiler(layers, call_s=60e-6)] == pytest.approx([47e-6, 0.0])
-    assert [layer.time_s for layer in without_profiler(layers, call_s=43e-6)] == pytest.approx([45e-6, 0.0])
+    assert idle_s(layers) == 3e-6 and idle_s(layers[:1]) == 0.0
+    assert [layer.time_s for layer in without_profiler(layers, 60e-6, 3e-6)] == pytest.approx([47e-6, 0.0])
+    assert [layer.time_s for layer in without_profiler(layers, 43e-6, 3e-6)] == pytest.approx([45e-6, 0.0])
+    assert [layer.time_s for layer in without_profiler(layers, 49e-6)] == pytest.approx([48e-6, 1e-6])
+    assert without_profiler(layers, 60e-6) == layers
     assert without_profiler((), 1.0) == ()
 
 

@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from compress.prune.choose.cost import Cost, Counts, Floats, Layout, Skips
-from compress.prune.choose.latency_table import LatencyTable, Operator
+from compress.prune.choose.latency_table import LatencyTable, Operator, kernels_of_products
 from compress.prune.choose.select import Family
 from compress.prune.plan import named_tensors
-from compress.prune.products import Product, one_name, products
+from compress.prune.products import Product, one_name, products_and_pools
 from compress.step import TimedCall
 from targets import Profile
 
 GRID = 8
-"""Widths of an axis at which an operator is measured, at most; between them times are interpolated."""
+"""Widths of an axis at which a product is measured, at most; between them times are interpolated."""
+POOLED = 64
+"""The same of a max pool: over a few channels more than fill a register it may take several times as long."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ class LatencyModel:
         """Seconds of all calls together. Exact for the model as it is, by construction."""
         layout = Layout.of(self.model, families, blocks)
         reachable = _reachable(layout, families)
-        found = [named_as_in(self.model, call.module, products(call.module, call.inputs)) for call in self.calls]
+        found = [
+            named_as_in(self.model, call.module, products_and_pools(call.module, call.inputs)) for call in self.calls
+        ]
         costs = [
             self._of_call(call, _own(call, some, zip(self.calls, found, strict=True)), layout, reachable)
             for call, some in zip(self.calls, found, strict=True)
@@ -80,16 +84,17 @@ class _Calls:
 
 @dataclass(frozen=True)
 class _Latency:
-    """Sum over products of interpolated times, plus the other operators, which shrink with what the products make.
+    """Sum over products, and max pools, of interpolated times, plus the other operators, which shrink with what the products make.
 
     Args:
         columns: the layout's columns of each product's outputs and inputs, shape (products, 2).
         full: outputs and inputs of each product as it is, shape (products, 2).
-        grids: for each product the ascending widths of its outputs and of its inputs, padded, shape (products, 2, GRID).
-        times: seconds at these, shape (products, GRID, GRID).
+        grids: for each product the ascending widths of its outputs and of its inputs, padded, shape (products, 2, widths).
+        times: seconds at these, shape (products, widths, widths).
         gone: which products go with which block, shape (blocks, products).
         made: elements that each product makes, as a share of all, shape (products,).
-        scale: of the table's times, so that they add up to what the profile of the model says at most.
+        scale: of the table's times, so that they add up to what the profile says of as many kernels, or, where the runtime
+            does not tell them apart, to all of its layers at most.
         shrinking, constant: seconds of the other operators, and of the runtime between them.
     """
 
@@ -113,17 +118,24 @@ class _Latency:
         grids: Sequence[Sequence[Sequence[int]]],
         times: Sequence[Floats],
     ) -> _Latency:
-        padded = np.full((len(found), 2, GRID), np.inf)
-        filled = np.zeros((len(found), GRID, GRID))
+        most = max((len(grid) for pair in grids for grid in pair), default=1)
+        padded = np.full((len(found), 2, most), np.inf)
+        filled = np.zeros((len(found), most, most))
         for place, (grid, table) in enumerate(zip(grids, times, strict=True)):
             for side in (0, 1):
                 padded[place, side, : len(grid[side])] = grid[side]
             filled[place, : table.shape[0], : table.shape[1]] = table
-        now = sum(float(table[-1, -1]) for table in times)
+        ends = np.array([float(table[-1, -1]) for table in times])
+        multiplies = np.array([not each.pools for each in found], bool)
+        now = float(ends[multiplies].sum())
         layers_s = sum(layer.time_s for layer in profile.layers)
         layers_s = min(layers_s, profile.call_s) if layers_s else profile.call_s
-        scale = min(1.0, layers_s / now) if now else 1.0
+        kernels = kernels_of_products(profile.layers)
+        told_s = sum(kernel.time_s for kernel in kernels) if len(kernels) == multiplies.sum() else now
+        scale = min(told_s, layers_s) / now if now else 1.0
+        scale = min(scale, layers_s / ends.sum()) if len(found) else scale
         elements = np.array([each.outputs * np.prod(each.activations) / max(each.inputs, 1) for each in found], float)
+        elements *= multiplies
         return _Latency(
             layout,
             columns,
@@ -133,7 +145,7 @@ class _Latency:
             layout.gone_with([each.module for each in found]),
             elements / max(elements.sum(), 1.0),
             scale,
-            layers_s - scale * now,
+            layers_s - scale * float(ends.sum()),
             profile.call_s - layers_s,
         )
 
@@ -221,17 +233,19 @@ def _reachable(layout: Layout, families: Sequence[Family]) -> list[list[float]]:
 def _grid(product: Product, shares: Sequence[Sequence[float]]) -> tuple[list[int], list[int]]:
     """Widths of the outputs and of the inputs at which a product is measured; the inputs of groups follow the outputs."""
     outputs, inputs = (
-        _thin(sorted({max(1, round(full * share)) for share in side}))
+        _thin(sorted({max(1, round(full * share)) for share in side}), POOLED if product.pools else GRID)
         for full, side in zip((product.outputs, product.inputs), shares, strict=True)
     )
+    if product.pools:
+        return outputs[-1:], inputs
     return outputs, [product.inputs] if product.window is not None and product.window.groups > 1 else inputs
 
 
-def _thin(widths: Sequence[int]) -> list[int]:
-    """At most GRID of them, evenly spread, with the first and the last."""
-    if len(widths) <= GRID:
+def _thin(widths: Sequence[int], most: int) -> list[int]:
+    """At most `most` of them, evenly spread, with the first and the last."""
+    if len(widths) <= most:
         return list(widths)
-    return [widths[round(place)] for place in np.linspace(0, len(widths) - 1, GRID)]
+    return [widths[round(place)] for place in np.linspace(0, len(widths) - 1, most)]
 
 
 def _points(product: Product, outputs: Sequence[int], inputs: Sequence[int]) -> list[list[Operator]]:

@@ -27,6 +27,7 @@ from compress.prune.plan import PrunePlan
 from compress.prune.repair.batch_norms import reestimate
 from compress.prune.repair.least_squares import NormalEquations, best_change
 from compress.prune.replay import BATCH_NORMS, Enough, KeptBatches, Order, OtherOperand, Replay, order_of
+from compress.training.channels_last import channels_last
 from export.calling import call
 from export.errors import InputError
 from export.progress import Track, silent
@@ -97,7 +98,7 @@ def repair(
         InputError: fewer than two batches.
     """
     started_s = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="compress-repair-") as folder:
+    with tempfile.TemporaryDirectory(prefix="compress-repair-") as folder, channels_last(pruned, original):
         kept = KeptBatches(batches, Path(folder))
         if kept.count < 2:
             raise InputError(
