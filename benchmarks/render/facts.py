@@ -13,6 +13,7 @@ MAX_LINES = 500
 
 _TITLES = {
     "layers": "Channels of each layer",
+    "candidates": "Cuts that were timed, in this order",
     "embeddings": "Tables of tokens",
     "validation_tokens_that_share_a_row": "share of validation tokens without a row of their own",
     "left_alone": "Left alone, and why",

@@ -96,7 +96,7 @@ def _prediction(found: Found, macs_ratio: float) -> dict[str, Any]:
             "measured": reached.measured,
             "measured_over_predicted": reached.measured / reached.predicted,
             "measured_over_macs_ratio": reached.measured / macs_ratio,
-            "candidates_measured": reached.candidates,
+            "candidates": [{"predicted": told, "measured": measured} for told, measured in reached.tried],
         }
     }
 

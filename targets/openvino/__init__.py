@@ -135,6 +135,7 @@ class OpenVino:
         from targets.generation.cached_attention import PRESENT, keeps_cache
         from targets.openvino.decoder import keep_cache_inside
         from targets.openvino.max_pools import fill_registers
+        from targets.openvino.small_products import multiply_in_float
 
         start = time.perf_counter()
         inside = self.device != "NPU" and keeps_cache(model)
@@ -153,6 +154,8 @@ class OpenVino:
                 )
             if scheme.precision == "int8" and scheme.mode != "weights" and self._has_short_registers():
                 fill_registers(network)
+                if "vnni" not in instruction_sets():
+                    multiply_in_float(network)
             compiled = core.compile_model(
                 network, checked["device"], properties({**checked, "cache": False}, threads=1)
             )

@@ -58,13 +58,13 @@ class Reached:
 
     Args:
         predicted, measured: the goal's figure; the prediction is the first one, before it was corrected.
-        candidates: how many were measured until this one was chosen.
+        tried: predicted and measured figure of every selection that was measured, in that order, until this one was chosen.
     """
 
     selection: Selection
     predicted: float
     measured: float
-    candidates: int = 1
+    tried: tuple[tuple[float, float], ...] = ()
 
 
 def reach(
@@ -111,7 +111,7 @@ def reach(
             too_low = max(too_low, aim)
         stuck = again and halved
         if best is not None and (stuck or refinements >= REFINEMENTS or goal.ratio(best.measured) <= CLOSE * asked):
-            return replace(best, candidates=len(tried))
+            return replace(best, tried=tuple((each.predicted, each.measured) for each in tried.values()))
         halved = again and best is not None
         aim = _between(too_low, enough) if halved else _next(aim, goal.ratio(found.measured), asked, too_low, enough)
 
