@@ -51,6 +51,23 @@ def test_int8_has_a_table_of_its_own(target):
             assert table.measured == 3 and all(0 < each < 0.1 for each in seconds.values())
 
 
+def test_an_interrupted_table_goes_on_where_it_was(monkeypatch):
+    monkeypatch.setattr(latency_table, "TOGETHER", 1)
+    plain = LatencyTable._at_one_pace
+
+    def interrupted(self, operators):
+        if operators[0] == OPERATORS[2]:
+            raise KeyboardInterrupt
+        return plain(self, operators)
+
+    with monkeypatch.context() as there, pytest.raises(KeyboardInterrupt):
+        there.setattr(LatencyTable, "_at_one_pace", interrupted)
+        LatencyTable(OnnxRuntimeMobile(), 1).seconds(OPERATORS)
+    again = LatencyTable(OnnxRuntimeMobile(), 1)
+    again.seconds(OPERATORS)
+    assert again.measured == 1
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"seconds": {"a": "b"}}', '{"seconds": 3}', '{"seconds": null}'])
 def test_a_damaged_file_is_measured_anew(content):
     LatencyTable(OnnxRuntimeMobile(), 1).seconds(OPERATORS[2:])

@@ -127,11 +127,14 @@ class LatencyTable:
             for operator, seconds in zip(batch, self._at_one_pace(batch), strict=True):
                 self._known.setdefault(operator.key, seconds)
             self.measured += len(batch)
-        if missing:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            stored = self._conditions | {"seconds": _read(self._file) | self._known}
-            write_text_whole(self._file, json.dumps(stored, indent=1, sort_keys=True))
+            self._keep()
         return {each: self._known[each.key] for each in asked}
+
+    def _keep(self) -> None:
+        """After every small model, so that an interrupted search goes on where it was."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        stored = self._conditions | {"seconds": _read(self._file) | self._known}
+        write_text_whole(self._file, json.dumps(stored, indent=1, sort_keys=True))
 
     def _at_one_pace(self, operators: Sequence[Operator]) -> list[float]:
         """What a profiler adds is taken off; what any operator takes without one is put back."""
