@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -24,7 +25,9 @@ def has_filters(model: nn.Module) -> bool:
 def order(model: nn.Module, memory_format: torch.memory_format) -> None:
     """Lay out every filter of a convolutional network anew, in place; parameters stay the objects that they are."""
     if has_filters(model):
-        model.to(memory_format=memory_format)  # type: ignore[call-overload]
+        for tensor in chain(model.parameters(), model.buffers()):
+            if tensor.ndim == 4:  # Module.to would refuse a model that has filters of five axes too
+                tensor.data = tensor.data.contiguous(memory_format=memory_format)
 
 
 def images_last(inputs: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from benchmarks.metrics import Accuracy
@@ -27,6 +28,15 @@ def test_answers_are_the_same_and_the_order_is_given_back(kind):
             during = call(model, inputs)[0]
     assert torch.allclose(before, during, atol=1e-5)
     assert all(each.is_contiguous() for each in model.parameters())
+
+
+def test_filters_of_five_axes_stay_as_they_are():
+    model = nn.ModuleList([nn.Conv2d(3, 4, 3), nn.Conv3d(3, 4, 3)])
+    kept = [*model.parameters()]
+    with channels_last(model):
+        assert model[0].weight.is_contiguous(memory_format=LAST) and model[1].weight.is_contiguous()
+    assert model[0].weight.is_contiguous()
+    assert all(one is other for one, other in zip(kept, model.parameters(), strict=True))
 
 
 def test_the_order_is_given_back_after_an_error_too():
