@@ -138,9 +138,20 @@ def _export(model: nn.Module, example_inputs: Mapping[str, Tensor], dynamic_axes
     example = {name: tensor.contiguous() for name, tensor in example_inputs.items()}
     try:
         with quiet(), kept_whole(), redirect_stderr(io.StringIO()):  # it prints the graph of a failure there
-            return torch.export.export(_ByName(model), (example,), dynamic_shapes=(dims,))
+            program = torch.export.export(_ByName(model), (example,), dynamic_shapes=(dims,))
     except Exception as error:  # torch.export raises whatever the model's own code meets under tracing
         raise UnsupportedError(_explain(error, dynamic_axes)) from error
+    _drop_empty_operands(program)
+    return program
+
+
+def _drop_empty_operands(program: ExportedProgram) -> None:
+    """torch.cat passes over tensors of one axis without elements, which ONNX refuses beside others."""
+    for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten.cat.default):
+        operands, *rest = node.args
+        filled = [each for each in operands if each.meta["val"].shape != (0,)]
+        if 0 < len(filled) < len(operands):
+            node.args = (filled, *rest)
 
 
 def _explain(error: Exception, dynamic_axes: DynamicAxes) -> str:

@@ -1,7 +1,8 @@
 """Depth: whole blocks that may go because an addition carries their input past them, and what is put in their place.
 
 A block is skipped by a `Skip`, which hands its input on. What is left without it is what a residual network computes
-when the block adds nothing. Source: Veit et al. 2016, arXiv:1605.06431.
+when the block adds nothing. Source: Veit et al. 2016, arXiv:1605.06431. A branch of a concatenation (see
+compress.prune.branches) is skipped by an `Absent`, of which a concatenation takes nothing.
 """
 
 from __future__ import annotations
@@ -62,10 +63,22 @@ class Block:
     Args:
         path: as in `model.named_modules()`.
         in_tuple: it returns its tensor as a tuple of one.
+        is_branch: what it returns is concatenated, and is left out there.
+        feeding: paths of modules that work for it alone and go with it.
     """
 
     path: str
     in_tuple: bool = False
+    is_branch: bool = False
+    feeding: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (*self.feeding, self.path)
+
+    def holds(self, path: str) -> bool:
+        """Whether a module or tensor goes with it."""
+        return any(inside(path, each) for each in self.paths)
 
 
 class Skip(nn.Module):
@@ -91,6 +104,19 @@ class Skip(nn.Module):
             if name.startswith("__") or "_emptied" not in self.__dict__:
                 raise
             return getattr(self._emptied[0], name)
+
+
+class Absent(Skip):
+    """Returns a tensor of no elements and one axis, which torch.cat passes over, whatever the others' shape."""
+
+    def forward(self, *arguments: Any, **options: Any) -> Tensor:
+        first = _first_tensor(arguments, options)
+        return torch.empty(0) if first is None else first.new_empty(0)
+
+
+def inside(path: str, module: str) -> bool:
+    """Whether a module or tensor lies in the module, or is it."""
+    return path == module or path.startswith(f"{module}.")
 
 
 def blocks_of(model: nn.Module, example_inputs: Mapping[str, Tensor]) -> tuple[Block, ...]:
@@ -136,32 +162,42 @@ def blocks_of(model: nn.Module, example_inputs: Mapping[str, Tensor]) -> tuple[B
             handle.remove()
     once = {path: block for path, block in found.items() if calls[path] == 1}
     whole = {path: block for path, block in once.items() if not _is_container(path, once, paths)}
-    return tuple(whole[path] for path in paths if path in whole and not _inside(path, whole))
+    return tuple(
+        whole[path]
+        for path in paths
+        if path in whole and not any(path != each and inside(path, each) for each in whole)
+    )
 
 
 def skip(model: nn.Module, blocks: Iterable[Block | str]) -> None:
-    """Put a `Skip` in the place of each block, in place. A block that is skipped already stays so.
+    """Put a `Skip` or `Absent` in the place of each block, in place. A block that is skipped already stays so.
 
     Raises:
         InputError: the model has no such module; the model is unchanged then.
     """
     modules = dict(model.named_modules())
     chosen = [Block(each) if isinstance(each, str) else each for each in blocks]
-    for block in chosen:
-        if not block.path or block.path not in modules:
+    for path in (path for block in chosen for path in block.paths):
+        if not path or path not in modules:
             raise InputError(
-                f"pruning plan: {block.path!r}: the model has no such block; apply the plan to the model it was made from"
+                f"pruning plan: {path!r}: the model has no such block; apply the plan to the model it was made from"
             )
     for block in chosen:
-        if not isinstance(modules[block.path], Skip):
-            parent, _, name = block.path.rpartition(".")
-            setattr(modules[parent], name, Skip(modules[block.path], block.in_tuple))
+        for path in block.paths:
+            if not isinstance(modules[path], Skip):
+                parent, _, name = path.rpartition(".")
+                skipped = (Absent if block.is_branch else Skip)(modules[path], block.in_tuple)
+                setattr(modules[parent], name, skipped)
     without_nested_tensors(model)
 
 
 def skipped_in(model: nn.Module) -> tuple[Block, ...]:
     """The blocks that are skipped in a model."""
-    return tuple(Block(path, each.in_tuple) for path, each in model.named_modules() if isinstance(each, Skip))
+    return tuple(
+        Block(path, each.in_tuple, isinstance(each, Absent))
+        for path, each in model.named_modules()
+        if isinstance(each, Skip)
+    )
 
 
 class _Carried(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -219,11 +255,7 @@ def _matrices(module: nn.Module) -> set[str]:
 
 def _is_container(path: str, blocks: Iterable[str], modules: Mapping[str, nn.Module]) -> bool:
     inner = [each.removeprefix(path + ".") for each in blocks if each.startswith(path + ".")]
-    return all(_inside(name, inner) for name in _matrices(modules[path]))
-
-
-def _inside(path: str, blocks: Iterable[str]) -> bool:
-    return any(path.startswith(each + ".") for each in blocks)
+    return all(any(inside(name, each) for each in inner) for name in _matrices(modules[path]))
 
 
 def _first_tensor(arguments: Sequence[Any], options: Mapping[str, Any]) -> Tensor | None:

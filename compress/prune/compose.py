@@ -20,6 +20,7 @@ def compose(first: PrunePlan, second: PrunePlan) -> PrunePlan:
         tuple(sorted({*first.skipped, *second.skipped})),
         tuple(sorted({*first.tuples, *second.tuples})),
         tuple(dict.fromkeys((*first.rewritten, *second.rewritten))),
+        tuple(sorted({*first.branches, *second.branches})),
     )
 
 

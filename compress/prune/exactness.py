@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.prune.channels import Group
-from compress.prune.follow import first_line
+from compress.prune.follow.trace import first_line
 from compress.prune.plan import PrunePlan, apply, zero
 from export.calling import call
 

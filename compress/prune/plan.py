@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from compress.prune.blocks import Block, skip, skipped_in
+from compress.prune.blocks import Block, inside, skip, skipped_in
 from compress.prune.channels import Group
 from compress.prune.rewrite import rewrite, rewritten_in
 from compress.prune.sizes import output_axis, rescale_rms_norms, sizes_of, update_sizes
@@ -39,8 +39,9 @@ class PrunePlan:
 
     Args:
         cuts: of the tensors, as they are called after the rewriting.
-        skipped: paths of the modules that are replaced by an identity, see compress.prune.blocks.
+        skipped: paths of the modules that are replaced by an identity or, as branches, by nothing, see compress.prune.blocks.
         tuples: those of `skipped` that return their tensor as a tuple of one.
+        branches: those of `skipped` whose result concatenations do without.
         rewritten: paths of the modules that were put into another form first, see compress.prune.rewrite.
     """
 
@@ -48,15 +49,17 @@ class PrunePlan:
     skipped: tuple[str, ...] = ()
     tuples: tuple[str, ...] = ()
     rewritten: tuple[str, ...] = ()
+    branches: tuple[str, ...] = ()
 
     @staticmethod
     def of(model: nn.Module, groups: Iterable[Group], skipped: Iterable[Block] = ()) -> PrunePlan:
         """The plan that removes these groups and skips these blocks, and what is rewritten or skipped already.
 
         Args:
-            groups: of the model, with or without the blocks.
+            groups: of the model, with or without the blocks; with a branch go all groups that are read of it.
         """
-        blocks = {block.path: block for block in (*skipped_in(model), *skipped)}
+        blocks = {path: block for block in (*skipped_in(model), *skipped) for path in block.paths}
+        branches = tuple(sorted(path for path, block in blocks.items() if block.is_branch))
         removed: dict[tuple[str, int], set[int]] = {}
         for group in groups:
             for piece in group.slices:
@@ -66,11 +69,12 @@ class PrunePlan:
             tuple(
                 Cut(name, dim, tensors[name].shape[dim], tuple(sorted(indices)))
                 for (name, dim), indices in sorted(removed.items())
-                if name in tensors or not _inside(name, blocks)
+                if not _inside(name, branches if name in tensors else blocks)
             ),
             tuple(sorted(blocks)),
             tuple(sorted(path for path, block in blocks.items() if block.in_tuple)),
             rewritten_in(model),
+            branches,
         )
 
     def to_json(self) -> str:
@@ -99,10 +103,15 @@ class PrunePlan:
 
     def blocks(self) -> tuple[Block, ...]:
         """The skipped blocks."""
-        return tuple(Block(path, path in self.tuples) for path in self.skipped)
+        return tuple(Block(path, path in self.tuples, path in self.branches) for path in self.skipped)
 
     def _lists(self) -> dict[str, tuple[str, ...]]:
-        return {"skipped": self.skipped, "tuples": self.tuples, "rewritten": self.rewritten}
+        return {
+            "skipped": self.skipped,
+            "tuples": self.tuples,
+            "rewritten": self.rewritten,
+            "branches": self.branches,
+        }
 
 
 def apply(model: nn.Module, plan: PrunePlan) -> None:
@@ -129,7 +138,10 @@ def apply(model: nn.Module, plan: PrunePlan) -> None:
 
 
 def zero(model: nn.Module, plan: PrunePlan) -> None:
-    """Rewrite and skip as `apply` does, but set every slice that it removes to zero instead, in place."""
+    """Rewrite and skip as `apply` does, but set every slice that it removes to zero instead, in place.
+
+    A branch stays; what reads it has zeros for it.
+    """
     rewrite(model, plan.rewritten)
     tensors = named_tensors(model)
     with torch.no_grad():
@@ -137,7 +149,7 @@ def zero(model: nn.Module, plan: PrunePlan) -> None:
             if cut.tensor in tensors or not _inside(cut.tensor, plan.skipped):
                 tensor = tensors[cut.tensor]
                 tensor.index_fill_(cut.dim, torch.tensor(cut.removed, device=tensor.device), 0.0)
-    skip(model, plan.blocks())
+    skip(model, [block for block in plan.blocks() if not block.is_branch])
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -158,7 +170,7 @@ def _read_paths(paths: list[str]) -> tuple[str, ...]:
 
 
 def _inside(tensor: str, paths: Iterable[str]) -> bool:
-    return any(tensor.startswith(path + ".") for path in paths)
+    return any(inside(tensor, path) for path in paths)
 
 
 def _refuse_misfit(cut: Cut, tensors: dict[str, Tensor]) -> None:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from compress.evaluate import evaluate
 from compress.model_size import measure_size
-from compress.prune.blocks import Block, blocks_of
+from compress.prune.blocks import Block, blocks_of, inside
+from compress.prune.branches import branches_of
 from compress.prune.calibration import InputsOf, calibration_of, validation_of
 from compress.prune.channels import Group, LeftAlone, together
 from compress.prune.choose.asked import channels_goal, macs_goal, speedup_goal
-from compress.prune.choose.cost import inside
 from compress.prune.choose.goal import Goal
 from compress.prune.choose.latency import LatencyModel
 from compress.prune.choose.latency_table import LatencyTable
@@ -26,7 +26,13 @@ from compress.prune.compose import compose
 from compress.prune.exactness import other_inputs
 from compress.prune.facts import listed_reasons
 from compress.prune.follow import follow
-from compress.prune.importance.rating import Scorer, blocks_by_channels, rate_blocks, scorer
+from compress.prune.importance.rating import (
+    Scorer,
+    blocks_by_channels,
+    branches_by_channels,
+    rate_blocks,
+    scorer,
+)
 from compress.prune.plan import PrunePlan, apply
 from compress.prune.repair import repair
 from compress.step import StepContext
@@ -102,13 +108,14 @@ class Rounds:
         step, context = self._step, self._context
         following = follow(self._model, self._inputs, step.exclude)
         scores = scorer(step.importance, self._model, following.groups, self._samples, context.workload, context.seed)
-        families, fixed = rank(self._model, following, scores, self._may_go, step.multiple_of)
-        blocks = self._blocks(together(following.groups), scores)
+        batches = (self._inputs, other_inputs(self._inputs, context.seed))
+        blocks = self._blocks(together(following.groups), scores, batches)
+        go_whole = {axes for block in blocks for axes in block.empties}
+        families, fixed = rank(self._model, following, scores, self._may_go, step.multiple_of, go_whole)
         if not families and not blocks:
             reasons = listed_reasons((*fixed, *following.left_alone))
             raise UnsupportedError(f"prune: no channel of {type(self._before).__name__} can be removed. {reasons}")
         goal = self._goal(number, families)
-        batches = (self._inputs, other_inputs(self._inputs, context.seed))
         found = find_plan(self._model, families, blocks, goal, batches)
         self._gone = self._removable * found.reached.measured if goal.name == "channels_removed" else 0.0
         return goal, found, (*found.left_alone, *fixed, *following.left_alone)
@@ -131,17 +138,23 @@ class Rounds:
             so_far = context.speedup.measure(self._model, asked.on, asked.arithmetic)
         return speedup_goal(asked, latency, context.speedup, so_far, is_last=number == step.rounds)
 
-    def _blocks(self, families: Sequence[Sequence[Group]], scores: Scorer) -> list[RatedBlock]:
+    def _blocks(
+        self, families: Sequence[Sequence[Group]], scores: Scorer, batches: Sequence[Mapping[str, Tensor]]
+    ) -> list[RatedBlock]:
         if not self._step.depth:
             return []
         blocks = [block for block in blocks_of(self._model, self._inputs) if not self._is_excluded(block)]
+        found = branches_of(self._model, self._inputs, families, batches)
+        branches = [branch for branch in found if not self._is_excluded(branch.block)]
         if self._step.importance == "obs":
-            return blocks_by_channels(blocks, families, scores)
-        return rate_blocks(self._model, blocks, self._samples, self._context.workload)
+            return [*blocks_by_channels(blocks, families, scores), *branches_by_channels(branches, scores)]
+        return rate_blocks(self._model, blocks, branches, self._samples, self._context.workload)
 
     def _is_excluded(self, block: Block) -> bool:
         paths = [
-            path for path, _ in self._model.named_modules() if inside(path, block.path) or inside(block.path, path)
+            path
+            for path, _ in self._model.named_modules()
+            if block.holds(path) or any(inside(each, path) for each in block.paths)
         ]
         return any(fnmatchcase(path, pattern) for path in paths for pattern in self._step.exclude)
 

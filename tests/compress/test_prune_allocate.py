@@ -9,7 +9,8 @@ from compress.prune.choose.allocate import Problem, allocate, cheapest
 class Chain:
     """Layers in a row: each costs its inputs' width times its outputs' width, as the layers of a network do.
 
-    Family i is the width between layer i and layer i + 1; a block of two layers goes with the family between them.
+    Family i is the width between layer i and layer i + 1; a block of two layers goes with the family between them, a
+    branch of one layer with the family that it makes, of which the next layer then reads nothing.
     """
 
     def __init__(self, widths, blocks, weights):
@@ -24,7 +25,7 @@ class Chain:
         return 1.0 + np.where(gone, 0.0, layers).sum(1)
 
 
-def random_problem(seed, families=5, blocks=()):
+def random_problem(seed, families=5, blocks=(), branches=False):
     generator = np.random.default_rng(seed)
     widths = generator.integers(4, 9, families)
     cost = Chain(widths, blocks, generator.uniform(0.5, 2.0, families + 1))
@@ -35,8 +36,9 @@ def random_problem(seed, families=5, blocks=()):
     ]
     within = np.zeros((len(blocks), families), bool)
     for place, (first, last) in enumerate(blocks):
-        within[place, first:last] = True
-    return Problem(counts, losses, generator.exponential(3.0, len(blocks)), within, cost)
+        within[place, first : last + branches] = True
+    taken = np.where(within & branches, widths, 0)
+    return Problem(counts, losses, generator.exponential(3.0, len(blocks)), within, taken, cost)
 
 
 def by_brute_force(problem, budget):
@@ -46,7 +48,8 @@ def by_brute_force(problem, budget):
     counts = np.array([[c[k] for c, k in zip(problem.counts, place, strict=True)] for place in places])
     for skipped in itertools.product([False, True], repeat=len(problem.block_losses)):
         skips = np.array(skipped, bool)
-        cost = problem.cost(counts, np.tile(skips, (len(counts), 1)))
+        cut = np.maximum(counts, skips @ problem.taken)
+        cost = problem.cost(cut, np.tile(skips, (len(counts), 1)))
         free = skips @ problem.within
         loss = skips @ problem.block_losses + sum(
             np.where(free[i], 0.0, losses[[place[i] for place in places]]) for i, losses in enumerate(problem.losses)
@@ -59,11 +62,11 @@ def full_cost(problem):
     return problem.cost(np.zeros((1, len(problem.counts)), int), np.zeros((1, len(problem.block_losses)), bool))[0]
 
 
-@pytest.mark.parametrize("blocks", [(), ((0, 1), (3, 4))])
-def test_close_to_the_best_of_all_selections(blocks):
+@pytest.mark.parametrize(("blocks", "branches"), [((), False), (((0, 1), (3, 4)), False), (((1, 1), (3, 3)), True)])
+def test_close_to_the_best_of_all_selections(blocks, branches):
     found, best = [], []
     for seed in range(10):
-        problem = random_problem(seed, blocks=blocks)
+        problem = random_problem(seed, blocks=blocks, branches=branches)
         budget = full_cost(problem) / (1.3 + 0.2 * seed)
         result = allocate(problem, budget)
         optimum = by_brute_force(problem, budget)
@@ -100,5 +103,7 @@ def test_steps_that_save_nothing_are_not_taken():
         return np.ceil((32 - counts) / 8).sum(1)
 
     losses = np.cumsum(np.arange(25.0))
-    problem = Problem([np.arange(25)] * 2, [losses] * 2, np.zeros(0), np.zeros((0, 2), bool), cost)
+    problem = Problem(
+        [np.arange(25)] * 2, [losses] * 2, np.zeros(0), np.zeros((0, 2), bool), np.zeros((0, 2), int), cost
+    )
     assert all(count % 8 == 0 for count in allocate(problem, 5.0).counts)

@@ -56,7 +56,7 @@ def test_a_skipped_block_costs_nothing_whatever_its_families():
     model, inputs = models.made(models.PaddedResNet), models.images()
     families, block = families_of(model, inputs), Block("one")
     assert block in blocks_of(model, inputs)
-    cost = macs_cost(model, families, ["one"], inputs)
+    cost = macs_cost(model, families, [block], inputs)
     counts = np.array([[family.counts[-1] if k else 0 for family in families] for k in (0, 1)])
     cut = copy.deepcopy(model)
     apply(cut, PrunePlan.of(model, (), [block]))
@@ -77,7 +77,7 @@ def test_channels_count_heads_by_their_width_and_skipped_ones_as_gone():
     [inside] = [
         i for i, family in enumerate(families) if all("one." in tensor for tensor, _ in family.groups[0].family)
     ]
-    cost, nothing = channels_cost(families, ["one"]), np.zeros((1, len(families)), int)
+    cost, nothing = channels_cost(families, [Block("one")]), np.zeros((1, len(families)), int)
     saved = cost(nothing, np.array([[False]])) - cost(nothing, np.array([[True]]))
     assert saved == len(families[inside].groups)
 

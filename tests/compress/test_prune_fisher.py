@@ -13,7 +13,7 @@ from compress.prune.blocks import Block
 from compress.prune.channels import Group, Slice
 from compress.prune.follow import follow
 from compress.prune.importance.fisher import block_fisher, fisher, mask_gradients
-from compress.prune.plan import named_tensors
+from compress.prune.plan import PrunePlan, named_tensors
 from export.calling import call
 from tests.compress import prune_models as models
 
@@ -194,8 +194,10 @@ def test_a_skipped_block_costs_what_the_loss_really_rises():
         model.one.bn2.weight.zero_()
         model.one.bn2.bias.zero_()
     inputs, target = batch(model, models.images())
-    rises = block_fisher(model, [Block("one")], [(inputs, target)], squared_error)
-    assert rises == {"one": pytest.approx(0.0, abs=1e-6)}
+    block = Block("one")
+    plans = {block: PrunePlan.of(model, (), [block])}
+    rises = block_fisher(model, plans, [(inputs, target)], squared_error)
+    assert rises == {block: pytest.approx(0.0, abs=1e-6)}
     with torch.no_grad():
         model.one.bn2.bias.fill_(0.5)
         whole = model(**inputs)
@@ -203,4 +205,4 @@ def test_a_skipped_block_costs_what_the_loss_really_rises():
         without = model.linear(functional.avg_pool2d(model.two(stream), 4).flatten(1))
     expected = float(squared_error(without, target) - squared_error(whole, target))
     assert expected != 0
-    assert block_fisher(model, [Block("one")], [(inputs, target)], squared_error)["one"] == pytest.approx(expected)
+    assert block_fisher(model, plans, [(inputs, target)], squared_error)[block] == pytest.approx(expected)

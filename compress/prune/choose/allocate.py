@@ -35,6 +35,7 @@ class Problem:
         losses: for each family the importance lost with each of these numbers, ascending from 0.
         block_losses: importance lost with each block that may be skipped.
         within: families that go with a block, and are then free, shape (blocks, families).
+        taken: how many groups a block takes of those of them that others read, and that so count for the cost.
         cost: see compress.prune.choose.cost.
     """
 
@@ -42,7 +43,13 @@ class Problem:
     losses: Sequence[Floats]
     block_losses: Floats
     within: NDArray[np.bool_]
+    taken: NDArray[np.int64]
     cost: Cost
+
+    def go_with(self, skipped: Skips) -> Counts:
+        """The groups that go with the blocks, shape (candidates, families)."""
+        most: Counts = (skipped[:, :, None] * self.taken[None]).max(1, initial=0)
+        return most
 
 
 @dataclass(frozen=True)
@@ -245,7 +252,8 @@ def _arrays(problem: Problem, states: Sequence[_State]) -> tuple[Counts, Skips]:
     counts = np.empty_like(chosen)
     for place, options in enumerate(problem.counts):
         counts[:, place] = options[chosen[:, place]]
-    return counts, np.array([state.skipped for state in states], bool).reshape(len(states), len(problem.block_losses))
+    skipped = np.array([state.skipped for state in states], bool).reshape(len(states), len(problem.block_losses))
+    return np.maximum(counts, problem.go_with(skipped)), skipped
 
 
 def _cost(problem: Problem, states: Sequence[_State]) -> Floats:
@@ -263,9 +271,10 @@ def _loss(problem: Problem, states: Sequence[_State]) -> Floats:
 
 
 def _allocation(problem: Problem, state: _State) -> Allocation:
-    counts = tuple(int(options[k]) for options, k in zip(problem.counts, state.chosen, strict=True))
+    skipped = np.array([state.skipped], bool).reshape(1, len(problem.block_losses))
+    free, taken = (skipped @ problem.within)[0], problem.go_with(skipped)[0]
     counts = tuple(
-        0 if any(skip and problem.within[block, place] for block, skip in enumerate(state.skipped)) else count
-        for place, count in enumerate(counts)
+        int(taken[place]) if free[place] else int(options[k])
+        for place, (options, k) in enumerate(zip(problem.counts, state.chosen, strict=True))
     )
     return Allocation(counts, state.skipped, float(_loss(problem, [state])[0]), float(_cost(problem, [state])[0]))

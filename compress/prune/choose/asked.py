@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from compress.model_size import measure_size
+from compress.prune.blocks import Block
 from compress.prune.choose.cost import Cost, channels_cost, macs_cost
 from compress.prune.choose.goal import Goal
 from compress.prune.choose.latency import LatencyModel
@@ -59,7 +60,7 @@ def channels_goal(asked: Asked, removable: float, gone: float) -> Goal:
     gone: how many of them went in earlier rounds.
     """
 
-    def cost(families: Sequence[Family], blocks: Sequence[str]) -> Cost:
+    def cost(families: Sequence[Family], blocks: Sequence[Block]) -> Cost:
         left = sum(channels_of(family.groups[0]) * len(family.groups) for family in families)
         return channels_cost(families, blocks, removable - gone - left)
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from compress.prune.blocks import Block
 from compress.prune.choose.select import Family, channels_of
 from compress.prune.plan import PrunePlan, apply, named_tensors
 from compress.prune.products import Product, one_name, products
@@ -41,16 +42,16 @@ class Layout:
         axes: (tensor, dim) -> column. Column 0 stands for every axis that keeps its size.
         sizes: of each axis before the cut, shape (axes,); column 0 is 1.
         lost: indices that an axis loses with each group of a family, shape (families, axes).
-        blocks: paths of the modules that may be skipped.
+        blocks: what may be skipped.
     """
 
     axes: Mapping[tuple[str, int], int]
     sizes: Floats
     lost: Floats
-    blocks: tuple[str, ...]
+    blocks: tuple[Block, ...]
 
     @staticmethod
-    def of(model: nn.Module, families: Sequence[Family], blocks: Sequence[str]) -> Layout:
+    def of(model: nn.Module, families: Sequence[Family], blocks: Sequence[Block]) -> Layout:
         """The layout of a model before the cut; groups of a family are alike, so its first one stands for all."""
         names, tensors = one_name(model), named_tensors(model)
         axes: dict[tuple[str, int], int] = {}
@@ -76,21 +77,16 @@ class Layout:
 
     def gone_with(self, paths: Sequence[str]) -> NDArray[np.bool_]:
         """Which of the modules (or tensors) at `paths` go with which block, shape (blocks, paths)."""
-        return np.array([[inside(path, block) for path in paths] for block in self.blocks], bool).reshape(
+        return np.array([[block.holds(path) for path in paths] for block in self.blocks], bool).reshape(
             len(self.blocks), len(paths)
         )
 
 
-def inside(path: str, block: str) -> bool:
-    """Whether a module or tensor lies in the block, or is it."""
-    return path == block or path.startswith(f"{block}.")
-
-
-def lying_inside(families: Sequence[Family], blocks: Sequence[str]) -> NDArray[np.bool_]:
+def lying_inside(families: Sequence[Family], blocks: Sequence[Block]) -> NDArray[np.bool_]:
     """Which families go as a whole with which block, shape (blocks, families)."""
     return np.array(
         [
-            [all(inside(tensor, block) for tensor, _ in family.groups[0].family) for family in families]
+            [all(block.holds(tensor) for tensor, _ in family.groups[0].family) for family in families]
             for block in blocks
         ],
         bool,
@@ -122,7 +118,7 @@ class Macs:
 
 
 def macs_cost(
-    model: nn.Module, families: Sequence[Family], blocks: Sequence[str], inputs: Mapping[str, Tensor]
+    model: nn.Module, families: Sequence[Family], blocks: Sequence[Block], inputs: Mapping[str, Tensor]
 ) -> Macs:
     """The cost in multiply-accumulates of one sample, from one pass over the first of `inputs`.
 
@@ -166,7 +162,7 @@ class Channels:
         return total
 
 
-def channels_cost(families: Sequence[Family], blocks: Sequence[str], fixed: float = 0.0) -> Channels:
+def channels_cost(families: Sequence[Family], blocks: Sequence[Block], fixed: float = 0.0) -> Channels:
     """The cost in removable channels; a head counts as many as it is wide."""
     widths = np.array([channels_of(family.groups[0]) for family in families], float)
     numbers = np.array([len(family.groups) for family in families], float)
@@ -175,6 +171,8 @@ def channels_cost(families: Sequence[Family], blocks: Sequence[str], fixed: floa
 
 def _slopes(model: nn.Module, family: Family, found: Sequence[Product], one_sample: Mapping[str, Tensor]) -> Floats:
     count = family.counts[-1]
+    if not count:  # it only goes with a branch, and so does what it is a factor of
+        return np.zeros(len(found))
     cut = copy.deepcopy(model)
     apply(cut, PrunePlan.of(cut, family.groups[:count]))
     after = products(cut, one_sample)

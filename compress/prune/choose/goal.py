@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
+from compress.prune.blocks import Block
 from compress.prune.choose.allocate import Allocation, Problem, allocate, cheapest
 from compress.prune.choose.cost import Cost, lying_inside
 from compress.prune.choose.select import Family, RatedBlock, Selection
@@ -33,14 +35,14 @@ class Goal:
         name: the recipe's key.
         asked: its value.
         reference: what the figure is relative to, in the cost's unit: the figure is predicted as reference over cost.
-        cost: families and paths of blocks -> the cost model of what is left of the model.
+        cost: families and blocks -> the cost model of what is left of the model.
         measure: pruned model and the cost predicted for it -> the figure, which must reach `asked`.
     """
 
     name: str
     asked: float
     reference: float
-    cost: Callable[[Sequence[Family], Sequence[str]], Cost]
+    cost: Callable[[Sequence[Family], Sequence[Block]], Cost]
     measure: Callable[[nn.Module, float], float]
 
     def ratio(self, figure: float) -> float:
@@ -81,13 +83,15 @@ def reach(
     Raises:
         UnsupportedError: the largest removal does not reach it.
     """
-    paths = [each.block.path for each in blocks]
+    skippable = [each.block for each in blocks]
+    taken = _taken(families, blocks)
     problem = Problem(
         [np.array(family.counts, np.int64) for family in families],
         [family.losses for family in families],
         np.array([each.loss for each in blocks], float),
-        lying_inside(families, paths),
-        goal.cost(families, paths),
+        lying_inside(families, skippable) | (taken > 0),
+        taken,
+        goal.cost(families, skippable),
     )
     least = cheapest(problem)
     asked = goal.ratio(goal.asked)
@@ -136,6 +140,12 @@ def _nearest(tried: dict[Selection, Reached], asked: float) -> Reached | None:
     return min(
         (each for each in tried.values() if each.measured >= asked), key=lambda each: each.measured, default=None
     )
+
+
+def _taken(families: Sequence[Family], blocks: Sequence[RatedBlock]) -> NDArray[np.int64]:
+    """How many groups each block takes of each family that lies in it in part, shape (blocks, families)."""
+    rows = [[len(each.groups) * (each.axes in block.empties) for each in families] for block in blocks]
+    return np.array(rows, np.int64).reshape(len(blocks), len(families))
 
 
 def _selection(allocation: Allocation, blocks: Sequence[RatedBlock]) -> Selection:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from compress.prune.blocks import Block
 from compress.prune.choose.cost import Cost, Counts, Floats, Layout, Skips
 from compress.prune.choose.latency_table import LatencyTable, Operator, kernels_of_products
 from compress.prune.choose.select import Family
@@ -44,7 +45,7 @@ class LatencyModel:
         """All calls of the model as it is."""
         return sum(call.times * call.profile.call_s for call in self.calls)
 
-    def cost(self, families: Sequence[Family], blocks: Sequence[str]) -> Cost:
+    def cost(self, families: Sequence[Family], blocks: Sequence[Block]) -> Cost:
         """Seconds of all calls together. Exact for the model as it is, by construction."""
         layout = Layout.of(self.model, families, blocks)
         reachable = _reachable(layout, families)
@@ -223,7 +224,7 @@ def _reachable(layout: Layout, families: Sequence[Family]) -> list[list[float]]:
         touching = [row for row in range(len(families)) if layout.lost[row, column]]
         left = {0.0}
         for row in touching:
-            left = {gone + layout.lost[row, column] * count for gone in left for count in families[row].counts}
+            left = {gone + layout.lost[row, column] * count for gone in left for count in families[row].reachable}
             if len(left) > 4096:  # many families in one axis: its ends are enough
                 left = {min(left), max(left)}
         shares.append(sorted((size - gone) / size for gone in left))

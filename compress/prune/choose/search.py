@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from compress.prune.channels import Group, LeftAlone, together
 from compress.prune.choose.goal import Goal, Reached, reach
-from compress.prune.choose.select import Family, RatedBlock, Selection, channels_of
+from compress.prune.choose.select import Family, FamilyAxes, RatedBlock, Selection, channels_of
 from compress.prune.exactness import Refused, check, keep_exact
-from compress.prune.follow import Following, first_line
+from compress.prune.follow import Following
+from compress.prune.follow.trace import first_line
 from compress.prune.importance import Scores
 from compress.prune.plan import PrunePlan, apply, named_tensors
 from export.errors import CompressError, UnsupportedError
@@ -43,23 +44,32 @@ def rank(
     scores: Callable[[Sequence[Group]], Scores],
     max_removed: Callable[[Sequence[Group]], float],
     multiple_of: int,
+    go_whole: Collection[FamilyAxes] = (),
 ) -> tuple[list[Family], list[LeftAlone]]:
     """Families of groups, each ranked by its scores, and those of which nothing may go.
 
     Args:
         scores: of the groups of a family; comparable with those of any other.
         max_removed: the largest share of a family.
+        go_whole: families that may go with a branch.
     """
     families = [
-        Family.of(groups, scores(groups), _width(model, groups[0]), max_removed(groups), multiple_of)
+        Family.of(
+            groups,
+            scores(groups),
+            _width(model, groups[0]),
+            max_removed(groups),
+            multiple_of,
+            groups[0].family in go_whole,
+        )
         for groups in together(following.groups)
     ]
     fixed = [
         LeftAlone(place(family.groups[0]), f"max_removed and {multiple_of=} leave nothing to remove")
         for family in families
-        if len(family.counts) == 1
+        if len(family.reachable) == 1
     ]
-    return [family for family in families if len(family.counts) > 1], fixed
+    return [family for family in families if len(family.reachable) > 1], fixed
 
 
 def find_plan(
@@ -72,12 +82,15 @@ def find_plan(
     """
     usable, refused = _provable(model, families, batches)
     while usable or blocks:
+        blocks = _emptying_these(blocks, usable)
         reached = reach(goal, usable, blocks, _measure(model, usable, goal))
-        parts = [part for part in reached.selection.parts(usable) if part]
-        _, more = keep_exact(model, parts, batches)
+        _, more = keep_exact(model, _parts(reached.selection, usable, blocks), batches)
         if not more:
             plan = _plan(model, usable, reached.selection)
-            return Found(plan, check(model, plan, batches).difference, reached, _explain(refused))
+            proof = check(model, plan, batches)
+            if proof.refusal is None or not any(each.empties for each in blocks):
+                return Found(plan, proof.difference, reached, _explain(refused))
+            blocks = [each for each in blocks if not each.empties]  # branches were proven one by one
         refused += more
         usable = _without(usable, more)
     reasons = "; ".join(f"{each.where}: {each.reason}" for each in _explain(refused))
@@ -114,11 +127,24 @@ def _plan(model: nn.Module, families: Sequence[Family], selection: Selection) ->
     return PrunePlan.of(model, selection.groups(families), selection.skipped)
 
 
+def _emptying_these(blocks: Sequence[RatedBlock], families: Sequence[Family]) -> list[RatedBlock]:
+    """Without the branches that empty others."""
+    known = {family.axes for family in families}
+    return [each for each in blocks if each.empties <= known]
+
+
+def _parts(selection: Selection, families: Sequence[Family], blocks: Sequence[RatedBlock]) -> list[tuple[Group, ...]]:
+    """The groups that go family by family, but for those that go whole with a branch."""
+    whole = {axes for each in blocks if each.block in selection.skipped for axes in each.empties}
+    parts = zip(families, selection.parts(families), strict=True)
+    return [part for family, part in parts if part and family.axes not in whole]
+
+
 def _provable(model: nn.Module, families: Sequence[Family], batches: Batches) -> tuple[list[Family], list[Refused]]:
     """The families of which the fewest and the most groups can go exactly: no forward pass breaks while searching."""
     usable, refused = list(families), list[Refused]()
     for extreme in (1, -1):
-        probes = [family.groups[: family.counts[extreme]] for family in usable]
+        probes = [family.groups[: family.counts[extreme]] for family in usable if len(family.counts) > 1]
         refused += (more := keep_exact(model, probes, batches)[1])
         usable = _without(usable, more)
     return usable, refused

@@ -12,6 +12,9 @@ from compress.prune.blocks import Block
 from compress.prune.channels import Group
 from compress.prune.importance import Scores
 
+FamilyAxes = tuple[tuple[str, int], ...]
+"""See compress.prune.channels.Group.family."""
+
 
 @dataclass(frozen=True)
 class Family:
@@ -21,14 +24,23 @@ class Family:
         groups: least important first.
         scores: what is lost with each, ascending; scores of different families can be added up.
         counts: how many may go, ascending, from 0.
+        goes_whole: all may go, with the branch that makes them.
     """
 
     groups: tuple[Group, ...]
     scores: tuple[float, ...]
     counts: tuple[int, ...]
+    goes_whole: bool = False
 
     @staticmethod
-    def of(groups: Sequence[Group], scores: Scores, width: int, max_removed: float, multiple_of: int) -> Family:
+    def of(
+        groups: Sequence[Group],
+        scores: Scores,
+        width: int,
+        max_removed: float,
+        multiple_of: int,
+        goes_whole: bool = False,
+    ) -> Family:
         """Rank the groups and say how many may go.
 
         Args:
@@ -40,7 +52,18 @@ class Family:
         most = min(int(max_removed * len(groups) + 1e-9), len(groups) - 1)
         whole = channels_of(groups[0]) > 1
         counts = [count for count in range(1, most + 1) if whole or (width - count) % multiple_of == 0]
-        return Family(tuple(groups[i] for i in order), tuple(float(scores[i]) for i in order), (0, *counts))
+        ranked, losses = tuple(groups[i] for i in order), tuple(float(scores[i]) for i in order)
+        return Family(ranked, losses, (0, *counts), goes_whole)
+
+    @property
+    def axes(self) -> FamilyAxes:
+        """What tells it from the others."""
+        return self.groups[0].family
+
+    @property
+    def reachable(self) -> tuple[int, ...]:
+        """How many may go, with a branch or without."""
+        return (*self.counts, len(self.groups)) if self.goes_whole else self.counts
 
     @property
     def losses(self) -> NDArray[np.float64]:
@@ -50,10 +73,15 @@ class Family:
 
 @dataclass(frozen=True)
 class RatedBlock:
-    """A block that may be skipped, and the importance lost with it."""
+    """A block that may be skipped, and the importance lost with it.
+
+    Args:
+        empties: of a branch, the families of which nothing is left for what reads it.
+    """
 
     block: Block
     loss: float
+    empties: frozenset[FamilyAxes] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,16 +9,16 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import Tensor, fx, nn
-from torch.export import ExportedProgram, export
+from torch.export import ExportedProgram
 
 from compress.prune.channels import Channels, Group, LeftAlone
 from compress.prune.follow.rules import RULES, Rule
 from compress.prune.follow.silence import is_silent
 from compress.prune.follow.site import Axes, Followed, Site, followed, unknown
 from compress.prune.follow.splits import RESHAPES, shunned
+from compress.prune.follow.trace import module_path, operator_name, traced
 from compress.prune.plan import named_tensors
-from compress.prune.separate_attention import unfused
-from export.errors import InputError, UnsupportedError
+from export.errors import InputError
 
 CONSTANTS = ("aten.zeros.default", "aten.full.default", "aten.new_zeros.default", "aten.zeros_like.default")
 """What modules make zeros by; nn.LSTM its first state, by its own `hidden_size`."""
@@ -46,7 +45,7 @@ def follow(model: nn.Module, example_inputs: Mapping[str, Tensor], exclude: Sequ
         UnsupportedError: the model cannot be traced.
     """
     _refuse_empty_patterns(model, exclude)
-    program = _trace(model, example_inputs)
+    program = traced(model, example_inputs)
     channels = Channels()
     values = _owned(model, program, channels, exclude)
     modules = dict(model.named_modules())
@@ -59,24 +58,6 @@ def follow(model: nn.Module, example_inputs: Mapping[str, Tensor], exclude: Sequ
         elif node not in values:
             values[node] = _plain(node)
     return Following(channels.groups(), channels.left_alone())
-
-
-def first_line(error: Exception) -> str:
-    """The kind of an exception that the user's code raised, and the first line of what it said."""
-    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
-
-
-def _trace(model: nn.Module, inputs: Mapping[str, Tensor]) -> ExportedProgram:
-    named = all(name in inspect.signature(model.forward).parameters for name in inputs)
-    positional, keywords = ((), dict(inputs)) if named else (tuple(inputs.values()), {})
-    try:
-        with unfused():
-            return export(model, positional, keywords, strict=False)
-    except Exception as error:  # the tracer runs the user's forward and passes on whatever that raises
-        raise UnsupportedError(
-            f"prune: torch.export cannot trace {type(model).__name__}: {first_line(error)}. Channels are followed "
-            "in the traced graph; keep Python decisions on tensor values out of forward, or drop the prune step"
-        ) from error
 
 
 def _owned(
@@ -127,7 +108,7 @@ def _result(node: fx.Node, values: Mapping[fx.Node, Any], channels: Channels, mo
     nothing_to_follow = not any(each.followed for each in followed(arguments, options))
     if nothing_to_follow or node.meta.get("val") is None:  # an assertion gives nothing
         return _plain(node)
-    name, path = _operator_name(node), _module_path(node)
+    name, path = operator_name(node), module_path(node)
     shapes = _shapes(node.meta.get("val"))
     where = shunned(node) if node.target in RESHAPES else frozenset[int]()
     site = Site(channels, name, path, shapes[0] if len(shapes) == 1 else (), modules.get(path), where)
@@ -161,22 +142,10 @@ def _fits(value: Followed) -> bool:
     return len(value.axes) == len(value.shape) and tuple(sizes) == value.shape
 
 
-def _operator_name(node: fx.Node) -> str:
-    """`conv2d` for aten.conv2d.default and `add` for the in-place aten.add_; an operator of another library in full."""
-    name = str(node.target)
-    namespace, _, rest = name.partition(".")
-    return rest.partition(".")[0].removesuffix("_") if namespace == "aten" else name
-
-
-def _module_path(node: fx.Node) -> str:
-    stack: Mapping[str, tuple[str, Any]] = node.meta.get("nn_module_stack") or {}
-    return list(stack.values())[-1][0] if stack else ""
-
-
 def _plain(node: fx.Node) -> Any:
     """A value on which nothing can be removed."""
     value = node.meta.get("val")
-    made_in = _module_path(node) if str(node.target) in CONSTANTS else ""
+    made_in = module_path(node) if str(node.target) in CONSTANTS else ""
     several = tuple(Followed(shape, (None,) * len(shape), made_in=made_in) for shape in _shapes(value))
     return several[0] if isinstance(value, Tensor) else several
 

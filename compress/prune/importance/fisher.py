@@ -22,10 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compress.prune.blocks import Block, skip
+from compress.prune.blocks import Block
 from compress.prune.channels import Group, Slice
 from compress.prune.importance import Measure
 from compress.prune.importance.reading import Reading, called_with, channels_read
+from compress.prune.plan import PrunePlan, zero
 from compress.workload import Batch
 from export.calling import call
 
@@ -51,20 +52,23 @@ def fisher(model: nn.Module, groups: Sequence[Group], batches: Iterable[Batch], 
     return known.get
 
 
-def block_fisher(model: nn.Module, blocks: Sequence[Block], batches: Iterable[Batch], loss: Loss) -> dict[str, float]:
-    """By how much the loss really rises when a block is skipped: path -> mean over the samples.
+def block_fisher(
+    model: nn.Module, plans: Mapping[Block, PrunePlan], batches: Iterable[Batch], loss: Loss
+) -> dict[Block, float]:
+    """By how much the loss really rises when a block is skipped: mean over the samples.
 
     Nothing is expected here: a block is too large a step for a second-order expansion, and there are few of them.
 
     Args:
+        plans: of each block the one that skips it.
         batches: read once for every block and once more, one in memory at a time.
     """
     before = _mean_loss(model, batches, loss)
     rises = {}
-    for block in blocks:
+    for block, plan in plans.items():
         without = copy.deepcopy(model)
-        skip(without, [block])
-        rises[block.path] = _mean_loss(without, batches, loss) - before
+        zero(without, plan)
+        rises[block] = _mean_loss(without, batches, loss) - before
     return rises
 
 

@@ -8,13 +8,14 @@ from torch import nn
 
 from compress.prune import importance as measures
 from compress.prune.blocks import Block
+from compress.prune.branches import Branch, offered_together
 from compress.prune.calibration import FirstSamples
 from compress.prune.channels import Group, together
-from compress.prune.choose.cost import inside
 from compress.prune.choose.select import RatedBlock
 from compress.prune.importance import Importance, Scores, raw, score
 from compress.prune.importance.fisher import block_fisher, fisher
 from compress.prune.importance.obs import obs
+from compress.prune.plan import PrunePlan
 from compress.workload import Workload
 
 Scorer = Callable[[Sequence[Group]], Scores]
@@ -49,11 +50,16 @@ def scorer(
 
 
 def rate_blocks(
-    model: nn.Module, blocks: Sequence[Block], samples: FirstSamples, workload: Workload
+    model: nn.Module, blocks: Sequence[Block], branches: Sequence[Branch], samples: FirstSamples, workload: Workload
 ) -> list[RatedBlock]:
-    """The blocks with the measured rise of the loss when each is skipped; at least nothing."""
-    rises = block_fisher(model, blocks, samples, workload.loss)
-    return [RatedBlock(block, max(rises[block.path], 0.0)) for block in blocks]
+    """The blocks with the measured rise of the loss when each is skipped, and branches when each is left out; at least nothing."""
+    plans = {block: PrunePlan.of(model, (), [block]) for block in blocks}
+    plans |= {branch.block: PrunePlan.of(model, branch.groups, [branch.block]) for branch in branches}
+    rises = {block: max(rise, 0.0) for block, rise in block_fisher(model, plans, samples, workload.loss).items()}
+    return [
+        *(RatedBlock(block, rises[block]) for block in blocks),
+        *_offered(branches, [rises[branch.block] for branch in branches]),
+    ]
 
 
 def blocks_by_channels(
@@ -63,7 +69,19 @@ def blocks_by_channels(
     skipping the block loses. A block without channels of its own is not offered."""
     rated = []
     for block in blocks:
-        own = [family for family in families if all(inside(piece.tensor, block.path) for piece in family[0].slices)]
+        own = [family for family in families if all(block.holds(piece.tensor) for piece in family[0].slices)]
         if own:
             rated.append(RatedBlock(block, sum(float(scores(family).sum()) for family in own)))
     return rated
+
+
+def branches_by_channels(branches: Sequence[Branch], scores: Scorer) -> list[RatedBlock]:
+    """The branches with what is lost when all that is read of them goes, where scores say what cannot be mended."""
+    return _offered(branches, [sum(float(scores(each).sum()) for each in branch.families) for branch in branches])
+
+
+def _offered(branches: Sequence[Branch], losses: Sequence[float]) -> list[RatedBlock]:
+    return [
+        RatedBlock(branches[place].block, losses[place], branches[place].empties)
+        for place in offered_together(branches, losses)
+    ]
