@@ -23,7 +23,7 @@ _TITLES = {
     "validation": "metric on validation samples",
     "measured_over_predicted": "measured over predicted",
     "measured_over_macs_ratio": "measured over the ratio of multiply-accumulates",
-    "skipped_blocks": "whole blocks that went",
+    "skipped_blocks": "whole blocks and branches that went",
     "rounds": "Pruning, round by round",
     "control": "the same training without the teacher",
     "gain_over_control": "gain over training without the teacher",

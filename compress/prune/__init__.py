@@ -37,7 +37,8 @@ class Prune:
         exclude: glob patterns of module paths that keep their shape.
         repair: solve what reads the removed channels again by least squares, see compress.prune.repair.
         repair_samples: calibration samples that importance and repair look at.
-        depth: whole residual blocks or transformer layers may go too, where that loses less; needs importance fisher or obs.
+        depth: whole residual blocks, transformer layers or branches of concatenations may go too, where that loses less;
+            needs importance fisher or obs.
         rounds: in how many parts the figure is approached; importance and repair begin anew after each.
     """
 

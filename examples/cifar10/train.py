@@ -1,6 +1,6 @@
 """Train one of the example's networks on CIFAR-10 from nothing: at most 25 minutes on two cores of a CPU with BF16.
 
-Without BF16 an epoch takes three times as long; the Inception then has as many as fit into that time.
+Without BF16 an epoch takes two to three times as long; the Inception then has as many as fit into that time.
 
     python examples/cifar10/train.py --network inception --data FOLDER --out inception-cifar10.safetensors
 

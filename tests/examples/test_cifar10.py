@@ -135,6 +135,8 @@ def test_a_course_is_the_networks_own_but_for_what_the_command_says(
     assert chosen("vit", features=bf16) == train.COURSES["vit"]
     assert chosen("vit", features=plain).precision == "fp32"
     assert chosen("mobilenet", features=bf16).precision == "fp32"
+    assert chosen("inception", features=bf16).epochs == 15 and chosen("inception", features=plain).epochs == 4
+    assert chosen("inception", "--epochs", "9", features=plain).epochs == 9
     asked = chosen("vgg", "--epochs", "3", "--learning-rate", "0.2", "--precision", "bf16", features=plain)
     assert (asked.epochs, asked.learning_rate, asked.precision, asked.optimizer) == (3, 0.2, "bf16", "sgd")
 
