@@ -22,6 +22,8 @@ STARTS = 6
 """Selections within the budget, met on the way, that the local search starts from."""
 STEPS = (1, 2, 4, 8)
 """How far along a family's admissible numbers the local search looks."""
+SETTLED = 4
+"""Blocks taken or given back, those that lose the least at once, after which the families settle again."""
 EXCHANGES = 128
 """Pairs of moves that are priced exactly in one round of the local search."""
 
@@ -80,8 +82,11 @@ def allocate(problem: Problem, budget: float) -> Allocation | None:
         found[greedy] = None
     within = [state for state in found if _cost(problem, [state])[0] <= budget]
     best = sorted(within, key=lambda state: _loss(problem, [state])[0])[:STARTS]
-    improved = [_reconsider_blocks(problem, _improve(problem, state, budget), budget) for state in best]
-    return _allocation(problem, min(improved, key=lambda state: _loss(problem, [state])[0])) if improved else None
+    improved = [_improve(problem, state, budget) for state in best]
+    if not improved:
+        return None
+    least = min(improved, key=lambda state: _loss(problem, [state])[0])
+    return _allocation(problem, _reconsider_blocks(problem, least, budget))
 
 
 def cheapest(problem: Problem) -> Allocation:
@@ -163,11 +168,13 @@ def _improve(problem: Problem, state: _State, budget: float) -> _State:
 def _reconsider_blocks(problem: Problem, state: _State, budget: float) -> _State:
     """Take or give back one whole block and let the families settle again, as long as that loses less."""
     for _ in range(len(problem.block_losses)):
-        settled = [
-            _improve(problem, other, budget)
+        others = [
+            other
             for place, skip in enumerate(state.skipped)
             if (other := _into(problem, _skipping(state, place, not skip), budget, held=place)) is not None
         ]
+        promising = sorted(others, key=lambda each: _loss(problem, [each])[0])[:SETTLED]
+        settled = [_improve(problem, each, budget) for each in promising]
         best = min(settled, key=lambda each: _loss(problem, [each])[0], default=state)
         if _loss(problem, [best])[0] >= _loss(problem, [state])[0] - 1e-12:
             break
