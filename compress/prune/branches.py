@@ -127,7 +127,8 @@ def _only_for(operand: fx.Node, graph: fx.Graph, model: nn.Module) -> tuple[str,
                 needless.add(node)
             for path in modules_around(node):
                 inside.setdefault(path, set()).add(node)
-    gone = [path for path in reversed(inside) if path and inside[path] <= needless]
+    modules = dict(model.named_modules())
+    gone = [path for path in reversed(inside) if path and path in modules and inside[path] <= needless]
     outermost = [path for path in gone if not any(Block(other).holds(path) for other in gone if other != path)]
     weights = [
         tensor for name, tensor in named_tensors(model).items() if any(Block(path).holds(name) for path in outermost)
